@@ -55,7 +55,8 @@ def make_server(namespace: Namespace, image: str) -> None:
                         "command": ["sh", "-c", START],
                         "ports": [{"containerPort": 5432}],
                         "readinessProbe": {
-                            "exec": {"command": ["psql", "-h", "/tmp", "-U", "admin", "-c", "", "postgres"]}
+                            "exec": {"command": ["psql", "-h", "/tmp", "-U", "admin", "-c", "", "postgres"]},
+                            "periodSeconds": 1,
                         },
                         "volumeMounts": [
                             {"name": "data", "mountPath": "/data"},

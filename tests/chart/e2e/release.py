@@ -5,6 +5,7 @@ import json
 import os
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,18 @@ class Release:
         self.config.test(RELEASE, timeout=SECONDS)
         say("helm test: " + "; ".join(self.namespace.kubectl("logs", f"{RELEASE}-test").splitlines()))
 
+    def try_services(self) -> None:
+        """Use every service once, while the chart's test runs."""
+        with ThreadPoolExecutor(1) as beside:
+            testing = beside.submit(self.test)
+            toolbox = self.toolbox
+            toolbox.start()
+            toolbox.join_agents()
+            toolbox.put_and_resolve()
+            toolbox.use_gateway()
+            testing.result()
+        self.lose_bundle()
+
     def lose_bundle(self) -> None:
         """Delete the bundle and wait for it: the same, since nothing is bootstrapped again."""
         before, note = self._bundle(), self._note()
@@ -88,7 +101,8 @@ class Release:
 
     def check_forbidden_edges(self) -> None:
         """Try a connection that a policy allows and one that none allows, where the cluster enforces policies."""
-        target = f"{MEMBERS[0]}.{self.namespace.name}.svc"
+        [member] = self.namespace.pods(f"app={MEMBERS[0]}")
+        target = member["status"]["podIP"]  # a denied pod would wait long for the name server
         if not self._connects("membership", target):
             raise StepFailed("the membership service does not reach a member's agent")
         denied = {"podSelector": {"matchLabels": {"app": MEMBERS[1]}}, "policyTypes": ["Egress"]}
@@ -158,13 +172,7 @@ class Release:
 def try_dev(release: Release) -> None:
     """The profile `dev`: everything once."""
     release.install()
-    release.test()
-    toolbox = release.toolbox
-    toolbox.start()
-    toolbox.join_agents()
-    toolbox.put_and_resolve()
-    toolbox.use_gateway()
-    release.lose_bundle()
+    release.try_services()
     # With `persistence.ephemeral`, the CA's roots would be gone with its pod.
     release.restart(*(["membership"] if release.values["persistence"]["ephemeral"] else SERVICES))
 
@@ -178,14 +186,9 @@ def try_production(release: Release, database_image: str, *, rounds: int, kill_s
     wait_for("the database is ready", lambda: namespace.ready(f"app={postgresql.NAME}", 1))
     release.install()
     namespace.kubectl("delete", "secret", "recovery-key")
-    release.test()
-    toolbox = release.toolbox
-    toolbox.start()
-    toolbox.join_agents()
-    toolbox.put_and_resolve()
-    toolbox.use_gateway()
-    release.lose_bundle()
+    release.try_services()
     release.check_forbidden_edges()
+    toolbox = release.toolbox
     with toolbox.load():
         for _ in range(rounds):
             release.restart(*SERVICES)
