@@ -18,12 +18,13 @@ LISTS = {"sdk/keyreeve/errors.py"}
 FIXTURES = ROOT / "tests" / "fixtures"
 """Programs that made what is stored beside them: run once, by hand, with an older release."""
 REAL_WAITS = {
+    "tests/attacks/test_http2_attacks.py": "an attack goes on for a while, and what it takes is measured meanwhile",
     "tests/integration/ca/test_idle_control_plane.py": "what happens while nothing does is counted for a while",
     "tests/integration/chassis/rpc/test_identity_over_tls.py": "what goes on for a moment is seen while it does",
     "tests/integration/ca/test_service_identities.py": "a pause by its own clock is a short real one",
     "tests/integration/chassis/changes/test_changes_on_postgresql.py": "that nothing is read takes time to see",
 }
-"""Tests of which one sleeps, and why."""
+"""Tests of which some sleep, and why."""
 
 
 def sources() -> list[Path]:
