@@ -9,6 +9,7 @@ from sqlalchemy import select, update
 
 from keyreeve.plaintext import Plaintext
 from keyreeve_chassis.audit.recording import system_event
+from keyreeve_chassis.operations.ports import Operation
 from keyreeve_chassis.processes.lifecycle import system_clock
 from keyreeve_credentials.app import STORAGE, CredentialsContext, scrubber
 from keyreeve_credentials.entries.names import parse_owner, parse_resource
@@ -61,6 +62,13 @@ class VaultStorage:
 
     async def execute(self, statement: Any) -> None:
         await self.context.store.write(lambda tx: tx._connection.execute(statement))
+
+    async def begin_rotation(self, array: str) -> Operation:
+        """Give the array a new key; the operation that re-encrypts, of which no step has run."""
+        keys, kek_id = self.context.keys, self.context.keys.new_id()
+        keys.root.create(array, kek_id)
+        begun: Operation = await self.context.store.write(lambda tx: keys.begin_rotation(tx, array, kek_id, "test"))
+        return begun
 
     async def scrub(self) -> dict[str, str]:
         """What the scrubber says of each row, once the log has a checkpoint of everything."""

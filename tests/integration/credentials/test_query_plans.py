@@ -8,7 +8,6 @@ from typing import Any
 from sqlalchemy import Engine, event
 
 from keyreeve.plaintext import Plaintext
-from keyreeve_chassis.operations.ports import Operation
 from keyreeve_credentials.entries.names import parse_owner, parse_resource
 from keyreeve_credentials.entries.ports import EntryFilter, EntryKind, EntrySource
 from keyreeve_credentials.entries.service import EntryValue, NewEntry
@@ -39,18 +38,11 @@ async def filled(vault: VaultStorage) -> None:
     )
 
 
-async def rotation(vault: VaultStorage) -> Operation:
-    keys, kek_id = vault.context.keys, vault.context.keys.new_id()
-    keys.root.create("sales", kek_id)
-    begun: Operation = await vault.context.store.write(lambda tx: keys.begin_rotation(tx, "sales", kek_id, "test"))
-    return begun
-
-
 async def test_no_statement_depends_on_the_number_of_entries(settings: CredentialsSettings) -> None:
     async with opened(settings) as vault:
         store = vault.context.store
         await filled(vault)
-        begun = await rotation(vault)
+        begun = await vault.begin_rotation("sales")
         sweep = Sweep(vault.context.vault, vault.context.now, lambda *_: None, 1e6, 0)
         log = store.audit_log()
         assert log.writer is not None

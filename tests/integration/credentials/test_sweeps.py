@@ -25,13 +25,6 @@ class Interrupted:
         return await self.store.write(work)
 
 
-async def rotate(vault: VaultStorage) -> Operation:
-    keys, kek_id = vault.context.keys, vault.context.keys.new_id()
-    keys.root.create("sales", kek_id)
-    begun: Operation = await vault.context.store.write(lambda tx: keys.begin_rotation(tx, "sales", kek_id, "test"))
-    return begun
-
-
 async def step(vault: VaultStorage, operation: Operation, meanwhile: Callable[[], Awaitable[object]]) -> Operation:
     """Run one step; the operation after it."""
     alarms: list[tuple[str, str]] = []
@@ -46,7 +39,9 @@ async def step(vault: VaultStorage, operation: Operation, meanwhile: Callable[[]
 async def test_an_entry_that_is_changed_meanwhile_keeps_its_new_value(settings: CredentialsSettings) -> None:
     async with opened(settings) as vault:
         made = [await vault.put("sales", f"o=I/cn=P{number}", f"secret {number}") for number in range(3)]
-        after = await step(vault, await rotate(vault), lambda: vault.put("sales", "o=I/cn=P1", "changed"))
+        after = await step(
+            vault, await vault.begin_rotation("sales"), lambda: vault.put("sales", "o=I/cn=P1", "changed")
+        )
         assert after.done == 3
         assert [await vault.secret(entry) for entry in made] == ["secret 0", "changed", "secret 2"]
         [old, new] = await vault.context.store.read(lambda tx: tx.keks.of_array("sales"))
@@ -59,7 +54,7 @@ async def test_an_operation_that_is_cancelled_meanwhile_changes_no_entry(setting
     async with opened(settings) as vault:
         made = [await vault.put("sales", f"o=I/cn=P{number}", f"secret {number}") for number in range(3)]
         rows = [await vault.row(entry) for entry in made]
-        operation = await rotate(vault)
+        operation = await vault.begin_rotation("sales")
 
         async def cancel() -> None:
             await vault.context.store.write(lambda tx: tx.operations.request_cancel(operation.operation_id))
@@ -77,7 +72,7 @@ async def test_a_step_takes_one_batch_and_the_next_one_goes_on_behind_it(setting
 
         async def nothing() -> None: ...
 
-        operation, done = await rotate(vault), []
+        operation, done = await vault.begin_rotation("sales"), []
         while operation.state is OperationState.RUNNING:
             operation = await step(vault, operation, nothing)
             done.append(operation.done)
