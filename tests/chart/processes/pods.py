@@ -110,13 +110,14 @@ class Cluster:
         """The pods of a service, the oldest first."""
         return [pod for pod in self.pods if pod.service == service]
 
+    def named(self, kind: str, name: str) -> Manifest:
+        """The manifest of this kind and name."""
+        [found] = [one for one in self.found if (one["kind"], one["metadata"]["name"]) == (kind, f"{PREFIX}-{name}")]
+        return found
+
     def schedule(self, service: str) -> Pod:
         """Make and start a pod of a Deployment."""
-        [spec] = [
-            one["spec"]["template"]["spec"]
-            for one in self.found
-            if one["kind"] == "Deployment" and one["metadata"]["name"] == f"{PREFIX}-{service}"
-        ]
+        spec = self.named("Deployment", service)["spec"]["template"]["spec"]
         taken = {pod.host for pod in self.pods}
         host = next(one for one in self.hosts(service) if one not in taken)
         uid = str(uuid.uuid4())
@@ -138,13 +139,8 @@ class Cluster:
 
     def run_job(self, name: str) -> None:
         """Run the containers of a Job, one after the other."""
-        [spec] = [
-            one["spec"]["template"]["spec"]
-            for one in self.found
-            if one["kind"] == "Job" and one["metadata"]["name"] == f"{PREFIX}-{name}"
-        ]
         directory = self.directory / name
-        for container in containers(spec):
+        for container in containers(self.named("Job", name)["spec"]["template"]["spec"]):
             shutil.rmtree(directory, ignore_errors=True)
             self._mount(container["name"].rpartition("-")[2], directory, "")
             command, environment = self._command(container, directory, name)
@@ -163,16 +159,10 @@ class Cluster:
         (etc / "admin" / "url").write_text(f"postgresql://keyreeve@{self.database}")
         if service in PORTS and service != "gateway":
             (etc / "secrets" / "database.url").write_text(self.url(service))
-        for file in ("etc/urls", "etc/admin", "etc/secrets"):
-            for secret in (directory / file).iterdir():
-                secret.chmod(0o600)
+        for secret in (one for name in ("urls", "admin", "secrets") for one in (etc / name).iterdir()):
+            secret.chmod(0o600)
         if host:
-            [made] = [
-                one["data"]
-                for one in self.found
-                if one["kind"] == "ConfigMap" and one["metadata"]["name"] == f"{PREFIX}-{service}"
-            ]
-            for name, text in made.items():
+            for name, text in self.named("ConfigMap", service)["data"].items():
                 (etc / "settings" / name).write_text(
                     self._settled(text, directory, host) if name.endswith(".yaml") else text
                 )
