@@ -1035,6 +1035,14 @@ class KeyNotFound(NotFound):
     fix = "Run `keyreeve vault status --array NAME` for the keys of the array."
 
 
+class RestartsUnknown(FailedPrecondition):
+    """The service cannot know of restarts of an array's members: it has no address of the membership service."""
+
+    reason = "RESTARTS_UNKNOWN"
+    fix = "Set `vault.membership_address` in the settings of the credentials service, and start it again."
+    who = OPERATOR
+
+
 class KeyInUse(FailedPrecondition):
     """A key-encryption key is needed: it writes, values are encrypted under it, or backups that need it have not expired."""
 

@@ -83,6 +83,8 @@ class LaunchSettings:
     details_shown: bool | None = None
     details_shown_on_error: bool | None = None
     details_enabled: bool | None = None
+    new_key_on_restart: bool | None = None
+    """Give the array a new key when one of its members has restarted; of an array only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,6 +162,7 @@ def test_values_below_settings_reach_the_service_and_addresses_may_be_replaced(c
     assert ca["enroll"]["port"] == 7483
     assert yaml.safe_load(found["kr-other-credentials"]["data"]["settings.yaml"])["vault"] == {
         "backup_days": 7,
+        "membership_address": "kr-other-membership.control.svc:7444",
         "secrets": {"namespace": "keys-of-the-vault", "root_key_file": "/etc/keyreeve/keys/vault-root"},
     }
 

@@ -22,6 +22,7 @@ DEFAULTS = launch_pb.LaunchSettings(
     details_shown=False,
     details_shown_on_error=True,
     details_enabled=True,
+    new_key_on_restart=False,
 )
 
 

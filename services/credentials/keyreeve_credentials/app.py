@@ -48,6 +48,7 @@ from keyreeve_credentials.keys.sql import look_at_seal
 from keyreeve_credentials.keys.sweep import Sweep
 from keyreeve_credentials.keys.vault import Vault
 from keyreeve_credentials.launch_settings import servicer as launch_setting_servicer
+from keyreeve_credentials.launch_settings.layers import LaunchSettings
 from keyreeve_credentials.objects import servicer as object_servicer
 from keyreeve_credentials.objects.service import Objects
 from keyreeve_credentials.policies import servicer as policy_servicer
@@ -215,7 +216,13 @@ def routers(context: CredentialsContext) -> Sequence[ServedService]:
         ),
         ServedService(
             launch_setting_service_pb2.DESCRIPTOR.services_by_name["LaunchSettingService"],
-            launch_setting_servicer.LaunchSettingServicer(context.access, store, mutations),
+            launch_setting_servicer.LaunchSettingServicer(
+                context.access,
+                store,
+                mutations,
+                _launch_defaults(context),
+                restarts_known=context.settings.vault.membership_address is not None,
+            ),
             launch_setting_servicer.ACCESS,
         ),
         ServedService(
@@ -280,7 +287,7 @@ def jobs(context: CredentialsContext) -> Jobs:
         _follow_keys(context),
         _look_at_keys(context),
         _scrub(context),
-        *([_rekey_on_restart(context)] if vault.new_key_on_restart else []),
+        *([_rekey_on_restart(context, vault.membership_address)] if vault.membership_address else []),
         context.operation_runner({ROTATE: sweep.step}).run(),
     ]
 
@@ -343,12 +350,17 @@ def _own_name(context: CredentialsContext) -> str:
     return str(SpiffeId(settings.trust_domain, ("services", "credentials", settings.instance)))
 
 
-async def _rekey_on_restart(context: CredentialsContext) -> None:
+def _launch_defaults(context: CredentialsContext) -> LaunchSettings:
+    """The launch settings of arrays that have set none."""
+    return LaunchSettings(new_key_on_restart=context.settings.vault.new_key_on_restart)
+
+
+async def _rekey_on_restart(context: CredentialsContext, address: str) -> None:
     """Look for restarts of members, in one process of the service."""
-    address = context.settings.vault.membership_address
-    assert address is not None, "the settings require it"
     boots = ReportedBoots(context.identity.context, address)
-    restarts = NewKeyOnRestart(context.keys, context.store, boots, context.now, _own_name(context))
+    restarts = NewKeyOnRestart(
+        context.keys, context.store, boots, context.now, _own_name(context), _launch_defaults(context)
+    )
     leadership = context.leadership("restarts")
 
     async def look(_store: object) -> None:

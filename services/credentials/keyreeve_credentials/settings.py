@@ -39,11 +39,13 @@ class VaultSettings(Section):
     )
     new_key_on_restart: bool = Field(
         default=False,
-        description="Give an array a new key when one of its members has restarted, at most once an hour; needs "
-        "`membership_address`.",
+        description="Give an array a new key when one of its members has restarted, at most once an hour: the default of "
+        "arrays whose launch setting `new_key_on_restart` is not set; needs `membership_address`.",
     )
     membership_address: str | None = Field(
-        None, description="`host:port` of the membership service, whose reports tell of restarts."
+        None,
+        description="`host:port` of the membership service, whose reports tell of restarts; without it no array's "
+        "`new_key_on_restart` can be turned on.",
     )
     scrub_hours: float = Field(24, gt=0, description="Hours between two comparisons of all entries with the audit log.")
     reads_per_second: float = Field(200, gt=0, description="Secrets that one caller may read in a second, for long.")

@@ -11,6 +11,8 @@ from keyreeve_chassis.operations.steps import ended_operation
 from keyreeve_credentials.keys.ports import MOST_WRAPS
 from keyreeve_credentials.keys.service import running_rotation
 from keyreeve_credentials.keys.tables import keks
+from keyreeve_credentials.launch_settings.layers import LaunchSettings
+from keyreeve_credentials.launch_settings.service import set_settings
 from keyreeve_credentials.restarts.ports import Boot
 from keyreeve_credentials.restarts.service import APART_SECONDS, NewKeyOnRestart
 from keyreeve_credentials.settings import CredentialsSettings
@@ -42,12 +44,22 @@ async def end(vault: VaultStorage, array: str) -> None:
     await vault.context.store.write(ended)
 
 
+def new_keys(vault: VaultStorage, members: Members, hour: list[int], defaults: LaunchSettings) -> NewKeyOnRestart:
+    return NewKeyOnRestart(vault.context.keys, vault.context.store, members, lambda: hour[0], "test", defaults)
+
+
+async def turn(vault: VaultStorage, array: str, *, on: bool) -> None:
+    """Set an array's `new_key_on_restart`."""
+    changes = {"new_key_on_restart": on}
+    await vault.context.store.write(lambda tx: set_settings(tx, array, "", changes, restarts_known=True))
+
+
 async def test_a_changed_boot_id_asks_for_one_new_key_an_hour_apart(settings: CredentialsSettings) -> None:
     async with opened(settings) as vault:
         await vault.put("sales", "o=I/cn=Bill", "s3cret")
         await vault.put("finance", "o=I/cn=Bill", "s3cret")
         members, hour = Members(), [vault.context.now()]
-        restarts = NewKeyOnRestart(vault.context.keys, vault.context.store, members, lambda: hour[0], "test")
+        restarts = new_keys(vault, members, hour, LaunchSettings(new_key_on_restart=True))
         for name, array in (("one", "sales"), ("two", "sales"), ("three", "finance"), ("four", "without-entries")):
             members.boot(name, array, "first")
         assert await restarts.look() == [], "the first report of a member is no restart"
@@ -65,6 +77,43 @@ async def test_a_changed_boot_id_asks_for_one_new_key_an_hour_apart(settings: Cr
         assert await restarts.look() == []
         keys = await vault.context.store.read(lambda tx: tx.keks.of_array("sales"))
         assert len(keys) == 2
+
+
+async def test_a_restart_asks_for_a_new_key_of_the_arrays_whose_setting_is_on(settings: CredentialsSettings) -> None:
+    async with opened(settings) as vault:
+        members, hour = Members(), [vault.context.now()]
+        restarts = new_keys(vault, members, hour, LaunchSettings())
+        for array in ("sales", "finance"):
+            await vault.put(array, "o=I/cn=Bill", "s3cret")
+            members.boot(f"one of {array}", array, "first")
+        await restarts.look()
+        hour[0] += APART_SECONDS
+        members.boot("one of sales", "sales", "before the setting is on")
+        assert await restarts.look() == []
+        await turn(vault, "sales", on=True)
+        assert await restarts.look() == [], "the restart was before"
+        for array in ("sales", "finance"):
+            members.boot(f"one of {array}", array, "second")
+        assert await restarts.look() == ["sales"]
+        await end(vault, "sales")
+        keys = await vault.context.store.read(lambda tx: [len(tx.keks.of_array(one)) for one in ("sales", "finance")])
+        assert keys == [2, 1]
+
+
+async def test_a_setting_that_is_turned_off_withdraws_the_requests_that_wait(settings: CredentialsSettings) -> None:
+    async with opened(settings) as vault:
+        members, hour = Members(), [vault.context.now()]
+        restarts = new_keys(vault, members, hour, LaunchSettings(new_key_on_restart=True))
+        await vault.put("sales", "o=I/cn=Bill", "s3cret")
+        for boot in ("first", "second"):
+            members.boot("one", "sales", boot)
+            assert await restarts.look() == []
+        assert await vault.context.store.read(lambda tx: tx.boots.requests()) == ["sales"]
+        await turn(vault, "sales", on=False)
+        hour[0] += APART_SECONDS
+        assert await restarts.look() == []
+        await turn(vault, "sales", on=True)
+        assert await restarts.look() == [], "the request is gone"
 
 
 async def test_a_key_that_has_wrapped_much_is_replaced_and_a_used_up_one_writes_no_more(tmp_path: Path) -> None:

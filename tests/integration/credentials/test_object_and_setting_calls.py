@@ -14,7 +14,7 @@ from keyreeve.launch_values import (
     ObjectKind,
     PasswordCacheUsage,
 )
-from keyreeve_credentials.settings import CredentialsSettings
+from keyreeve_credentials.settings import CredentialsSettings, VaultSettings
 from support.service_in_process import InProcess
 from support.vault import running_vault
 
@@ -122,6 +122,36 @@ async def test_a_servers_settings_lie_over_those_of_the_array_and_take_effect_at
         removed = await launch_settings.update("sales", LaunchSettings(), "a.example.test", remove=["show_dialog"])
         assert removed.effective.show_dialog is DialogDisplay.NONE
         assert removed.from_server == frozenset()
+
+
+async def test_an_array_is_given_new_keys_on_restart_where_restarts_are_known(
+    settings: CredentialsSettings, tmp_path: Path
+) -> None:
+    vault_section = VaultSettings(membership_address="membership.test:1")
+    known = settings.model_copy(update={"vault": vault_section})
+    async with running_vault(known, tmp_path) as vault:
+        launch_settings = (await vault.client(Role.OPERATOR)).credentials.launch_settings
+        on = LaunchSettings(new_key_on_restart=True)
+        changed = await launch_settings.update("sales", on)
+        assert (changed.own, changed.from_array) == (on, {"new_key_on_restart"})
+        assert (await launch_settings.get("sales", "a.example.test")).effective.new_key_on_restart is True
+        assert (await launch_settings.get("finance")).effective.new_key_on_restart is False
+        with pytest.raises(errors.FieldInvalid, match="whole array"):
+            await launch_settings.update("sales", LaunchSettings(new_key_on_restart=False), "a.example.test")
+        removed = await launch_settings.update("sales", LaunchSettings(), remove=["new_key_on_restart"])
+        assert removed.effective.new_key_on_restart is False
+    default = settings.model_copy(update={"vault": vault_section.model_copy(update={"new_key_on_restart": True})})
+    async with running_vault(default, tmp_path) as vault:
+        launch_settings = (await vault.client(Role.OPERATOR)).credentials.launch_settings
+        assert (await launch_settings.get("sales")).effective.new_key_on_restart is True
+
+
+async def test_new_keys_on_restart_are_refused_where_no_restart_is_known(vault_on_sqlite: InProcess) -> None:
+    launch_settings = (await vault_on_sqlite.client()).credentials.launch_settings
+    with pytest.raises(errors.RestartsUnknown, match=r"vault\.membership_address"):
+        await launch_settings.update("restarting", LaunchSettings(new_key_on_restart=True))
+    off = await launch_settings.update("restarting", LaunchSettings(new_key_on_restart=False))
+    assert off.own == LaunchSettings(new_key_on_restart=False)
 
 
 async def test_a_setting_outside_its_values_is_refused(vault_on_sqlite: InProcess) -> None:

@@ -58,12 +58,12 @@ LAUNCH: Mapping[str, tuple[str, Notation]] = {
     "launch-details-initial": ("details_shown", SHOWN),
     "launch-details-showonerror": ("details_shown_on_error", ON_OFF),
     "launch-details-state": ("details_enabled", ENABLED),
+    "security-newkeyonrestart": ("new_key_on_restart", ON_OFF),
 }
 """Attributes that the vault owns, by name: the field of its launch settings, and the form."""
 MEMBERSHIP: Mapping[str, Notation] = {"tarantella-config-security-peerssl-enabled": ON_OFF}
 """Attributes that the membership service owns."""
 ELSEWHERE: Mapping[str, str] = {
-    "security-newkeyonrestart": "it is `vault.new_key_on_restart` in the settings file of the credentials service",
     "tarantella-config-host-acceptnewconnections": "it belongs to the remote-desktop servers themselves",
 }
 """Documented attributes that nothing behind this command owns, and where they are."""

@@ -61,10 +61,9 @@ VERB = Verb(
             "A value that nothing reads would be a lie.",
         ),
         Difference(
-            "`--security-newkeyonrestart` is refused: it is `vault.new_key_on_restart` in the settings file of the "
-            "credentials service, for all its arrays.",
-            "Restarts are known from the membership service, whose address is in the same file; without it the attribute "
-            "would have no effect.",
+            "`--security-newkeyonrestart 1` is refused while the settings of the credentials service have no "
+            "`vault.membership_address`.",
+            "Restarts are known from the membership service; without its address the attribute would have no effect.",
         ),
         Difference(
             "Attributes of both services in one command are changed one after the other.",

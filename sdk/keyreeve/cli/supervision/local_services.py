@@ -36,6 +36,8 @@ class Service:
     calls: tuple[str, ...] = ()
     """Services before it whose addresses are in its settings."""
     has_ssh: bool = False
+    told_of_restarts_by: str = ""
+    """The service before it that knows of restarts of members."""
 
     @property
     def is_ca(self) -> bool:
@@ -59,7 +61,7 @@ class Service:
 SERVICES = (
     Service("ca", "keyreeve_ca", 0, solo=False),
     Service("membership", "keyreeve_membership", 1),
-    Service("credentials", "keyreeve_credentials", 2),
+    Service("credentials", "keyreeve_credentials", 2, told_of_restarts_by="membership"),
     Service("gateway", "keyreeve_gateway", 3, has_database=False, calls=("membership", "credentials"), has_ssh=True),
 )
 """The services of a control plane on one machine."""
@@ -266,6 +268,8 @@ database:
     known = {name: at for name, at in (endpoints or {}).items() if name in service.calls}
     if known:
         text += "services:\n" + "".join(f"  {name}: [{json.dumps(at)}]\n" for name, at in known.items())
+    if restarts := (endpoints or {}).get(service.told_of_restarts_by):
+        text += f"vault:\n  membership_address: {json.dumps(restarts)}\n"
     text += _CA_SETTINGS.format(**ports, host=LOOPBACK) if service.is_ca else "instance: local\n"
     state.mkdir(mode=0o700, exist_ok=True)
     write_file(path, text.encode(), mode=PRIVATE)

@@ -95,6 +95,7 @@ class LaunchSettings(_message.Message):
     DETAILS_SHOWN_FIELD_NUMBER: _builtins.int
     DETAILS_SHOWN_ON_ERROR_FIELD_NUMBER: _builtins.int
     DETAILS_ENABLED_FIELD_NUMBER: _builtins.int
+    NEW_KEY_ON_RESTART_FIELD_NUMBER: _builtins.int
     password_cache_usage: _builtins.bool
     """Try the login password on application servers. Default: true."""
     expired_password: Global___ExpiredPasswordAction.ValueType
@@ -121,6 +122,10 @@ class LaunchSettings(_message.Message):
     """The details are displayed when a launch fails. Default: true."""
     details_enabled: _builtins.bool
     """Users may open and close the details. Default: true."""
+    new_key_on_restart: _builtins.bool
+    """Give the array a new key when one of its members has restarted, at most once an hour. Of an array only: for a server it is
+    FIELD_INVALID. Default: `vault.new_key_on_restart` in the settings of the credentials service.
+    """
     def __init__(
         self,
         *,
@@ -137,10 +142,11 @@ class LaunchSettings(_message.Message):
         details_shown: _builtins.bool | None = ...,
         details_shown_on_error: _builtins.bool | None = ...,
         details_enabled: _builtins.bool | None = ...,
+        new_key_on_restart: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_allow_smart_card", b"_allow_smart_card", "_always_smart_card_checked", b"_always_smart_card_checked", "_always_smart_card_enabled", b"_always_smart_card_enabled", "_details_enabled", b"_details_enabled", "_details_shown", b"_details_shown", "_details_shown_on_error", b"_details_shown_on_error", "_dialog_delay_seconds", b"_dialog_delay_seconds", "_password_cache_usage", b"_password_cache_usage", "_save_login_password", b"_save_login_password", "_save_password_checked", b"_save_password_checked", "_save_password_enabled", b"_save_password_enabled", "allow_smart_card", b"allow_smart_card", "always_smart_card_checked", b"always_smart_card_checked", "always_smart_card_enabled", b"always_smart_card_enabled", "details_enabled", b"details_enabled", "details_shown", b"details_shown", "details_shown_on_error", b"details_shown_on_error", "dialog_delay_seconds", b"dialog_delay_seconds", "password_cache_usage", b"password_cache_usage", "save_login_password", b"save_login_password", "save_password_checked", b"save_password_checked", "save_password_enabled", b"save_password_enabled"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_allow_smart_card", b"_allow_smart_card", "_always_smart_card_checked", b"_always_smart_card_checked", "_always_smart_card_enabled", b"_always_smart_card_enabled", "_details_enabled", b"_details_enabled", "_details_shown", b"_details_shown", "_details_shown_on_error", b"_details_shown_on_error", "_dialog_delay_seconds", b"_dialog_delay_seconds", "_new_key_on_restart", b"_new_key_on_restart", "_password_cache_usage", b"_password_cache_usage", "_save_login_password", b"_save_login_password", "_save_password_checked", b"_save_password_checked", "_save_password_enabled", b"_save_password_enabled", "allow_smart_card", b"allow_smart_card", "always_smart_card_checked", b"always_smart_card_checked", "always_smart_card_enabled", b"always_smart_card_enabled", "details_enabled", b"details_enabled", "details_shown", b"details_shown", "details_shown_on_error", b"details_shown_on_error", "dialog_delay_seconds", b"dialog_delay_seconds", "new_key_on_restart", b"new_key_on_restart", "password_cache_usage", b"password_cache_usage", "save_login_password", b"save_login_password", "save_password_checked", b"save_password_checked", "save_password_enabled", b"save_password_enabled"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_smart_card", b"_allow_smart_card", "_always_smart_card_checked", b"_always_smart_card_checked", "_always_smart_card_enabled", b"_always_smart_card_enabled", "_details_enabled", b"_details_enabled", "_details_shown", b"_details_shown", "_details_shown_on_error", b"_details_shown_on_error", "_dialog_delay_seconds", b"_dialog_delay_seconds", "_password_cache_usage", b"_password_cache_usage", "_save_login_password", b"_save_login_password", "_save_password_checked", b"_save_password_checked", "_save_password_enabled", b"_save_password_enabled", "allow_smart_card", b"allow_smart_card", "always_smart_card_checked", b"always_smart_card_checked", "always_smart_card_enabled", b"always_smart_card_enabled", "details_enabled", b"details_enabled", "details_shown", b"details_shown", "details_shown_on_error", b"details_shown_on_error", "dialog_delay_seconds", b"dialog_delay_seconds", "expired_password", b"expired_password", "password_cache_usage", b"password_cache_usage", "save_login_password", b"save_login_password", "save_password_checked", b"save_password_checked", "save_password_enabled", b"save_password_enabled", "show_dialog", b"show_dialog"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_smart_card", b"_allow_smart_card", "_always_smart_card_checked", b"_always_smart_card_checked", "_always_smart_card_enabled", b"_always_smart_card_enabled", "_details_enabled", b"_details_enabled", "_details_shown", b"_details_shown", "_details_shown_on_error", b"_details_shown_on_error", "_dialog_delay_seconds", b"_dialog_delay_seconds", "_new_key_on_restart", b"_new_key_on_restart", "_password_cache_usage", b"_password_cache_usage", "_save_login_password", b"_save_login_password", "_save_password_checked", b"_save_password_checked", "_save_password_enabled", b"_save_password_enabled", "allow_smart_card", b"allow_smart_card", "always_smart_card_checked", b"always_smart_card_checked", "always_smart_card_enabled", b"always_smart_card_enabled", "details_enabled", b"details_enabled", "details_shown", b"details_shown", "details_shown_on_error", b"details_shown_on_error", "dialog_delay_seconds", b"dialog_delay_seconds", "expired_password", b"expired_password", "new_key_on_restart", b"new_key_on_restart", "password_cache_usage", b"password_cache_usage", "save_login_password", b"save_login_password", "save_password_checked", b"save_password_checked", "save_password_enabled", b"save_password_enabled", "show_dialog", b"show_dialog"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__allow_smart_card: _TypeAlias = _typing.Literal["allow_smart_card"]  # noqa: Y015
     _WhichOneofArgType__allow_smart_card: _TypeAlias = _typing.Literal["_allow_smart_card", b"_allow_smart_card"]  # noqa: Y015
@@ -156,6 +162,8 @@ class LaunchSettings(_message.Message):
     _WhichOneofArgType__details_shown_on_error: _TypeAlias = _typing.Literal["_details_shown_on_error", b"_details_shown_on_error"]  # noqa: Y015
     _WhichOneofReturnType__dialog_delay_seconds: _TypeAlias = _typing.Literal["dialog_delay_seconds"]  # noqa: Y015
     _WhichOneofArgType__dialog_delay_seconds: _TypeAlias = _typing.Literal["_dialog_delay_seconds", b"_dialog_delay_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__new_key_on_restart: _TypeAlias = _typing.Literal["new_key_on_restart"]  # noqa: Y015
+    _WhichOneofArgType__new_key_on_restart: _TypeAlias = _typing.Literal["_new_key_on_restart", b"_new_key_on_restart"]  # noqa: Y015
     _WhichOneofReturnType__password_cache_usage: _TypeAlias = _typing.Literal["password_cache_usage"]  # noqa: Y015
     _WhichOneofArgType__password_cache_usage: _TypeAlias = _typing.Literal["_password_cache_usage", b"_password_cache_usage"]  # noqa: Y015
     _WhichOneofReturnType__save_login_password: _TypeAlias = _typing.Literal["save_login_password"]  # noqa: Y015
@@ -178,6 +186,8 @@ class LaunchSettings(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__details_shown_on_error) -> _WhichOneofReturnType__details_shown_on_error | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dialog_delay_seconds) -> _WhichOneofReturnType__dialog_delay_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__new_key_on_restart) -> _WhichOneofReturnType__new_key_on_restart | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__password_cache_usage) -> _WhichOneofReturnType__password_cache_usage | None: ...
     @_typing.overload

@@ -68,6 +68,7 @@ class LaunchSettingServiceServicer:
     def UpdateLaunchSettings(self, request, context):
         """Sets the settings that the mask names. A setting in the mask that has no value is removed: the layer below it applies.
 
+        Reasons: RESTARTS_UNKNOWN (`new_key_on_restart` turned on where nothing reports restarts).
         Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
         Idempotent by request_id.
         """

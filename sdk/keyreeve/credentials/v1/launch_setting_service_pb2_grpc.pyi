@@ -45,6 +45,7 @@ class LaunchSettingServiceStub:
     UpdateLaunchSettings: _grpc.UnaryUnaryMultiCallable[_launch_setting_service_pb2.UpdateLaunchSettingsRequest, _launch_setting_service_pb2.LaunchSettingsView]
     """Sets the settings that the mask names. A setting in the mask that has no value is removed: the layer below it applies.
 
+    Reasons: RESTARTS_UNKNOWN (`new_key_on_restart` turned on where nothing reports restarts).
     Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
     Idempotent by request_id.
     """
@@ -66,6 +67,7 @@ class LaunchSettingServiceAsyncStub(LaunchSettingServiceStub):
     UpdateLaunchSettings: _aio.UnaryUnaryMultiCallable[_launch_setting_service_pb2.UpdateLaunchSettingsRequest, _launch_setting_service_pb2.LaunchSettingsView]  # type: ignore[assignment]
     """Sets the settings that the mask names. A setting in the mask that has no value is removed: the layer below it applies.
 
+    Reasons: RESTARTS_UNKNOWN (`new_key_on_restart` turned on where nothing reports restarts).
     Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
     Idempotent by request_id.
     """
@@ -96,6 +98,7 @@ class LaunchSettingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_launch_setting_service_pb2.LaunchSettingsView, _abc.Awaitable[_launch_setting_service_pb2.LaunchSettingsView]]:
         """Sets the settings that the mask names. A setting in the mask that has no value is removed: the layer below it applies.
 
+        Reasons: RESTARTS_UNKNOWN (`new_key_on_restart` turned on where nothing reports restarts).
         Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
         Idempotent by request_id.
         """

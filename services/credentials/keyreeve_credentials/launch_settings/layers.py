@@ -1,7 +1,7 @@
 """Launch settings: those of the array, and those of one server over them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
 
@@ -51,8 +51,13 @@ class LaunchSettings:
     details_shown_on_error: bool = True
     details_enabled: bool = True
     """Whether users may open and close the details."""
+    new_key_on_restart: bool = False
+    """Give the array a new key when one of its members has restarted."""
 
 
+DEFAULTS = LaunchSettings()
+OF_ARRAYS = frozenset({"new_key_on_restart"})
+"""Settings that no server has of its own."""
 SETTING_NAMES = tuple(field.name for field in fields(LaunchSettings))
 MOST_DELAY_SECONDS = 3600
 Value = bool | int | DialogDisplay | ExpiredPasswordAction
@@ -89,6 +94,7 @@ class SettingLayer:
     details_shown: bool | None = None
     details_shown_on_error: bool | None = None
     details_enabled: bool | None = None
+    new_key_on_restart: bool | None = None
 
     @property
     def given(self) -> dict[str, Any]:
@@ -102,9 +108,9 @@ def layer_of(stored: Mapping[str, str]) -> SettingLayer:
     return SettingLayer(**{name: setting_value(name, text) for name, text in stored.items()})  # type: ignore[arg-type]
 
 
-def settings_in_force(array: SettingLayer, server: SettingLayer) -> LaunchSettings:
+def settings_in_force(array: SettingLayer, server: SettingLayer, defaults: LaunchSettings = DEFAULTS) -> LaunchSettings:
     """Lay a server's settings over those of its array, and those over the defaults."""
-    return LaunchSettings(**(array.given | server.given))
+    return replace(defaults, **(array.given | server.given))
 
 
 def origin_of(name: str, array: SettingLayer, server: SettingLayer) -> str:

@@ -14,6 +14,7 @@ from keyreeve_credentials.launch_settings.layers import (
     SETTING_NAMES,
     DialogDisplay,
     ExpiredPasswordAction,
+    LaunchSettings,
     Value,
     origin_of,
 )
@@ -101,18 +102,26 @@ class LaunchSettingServicer:
     access: AccessCheck
     store: Store[Any]
     mutations: Mutations[Any]
+    defaults: LaunchSettings
+    restarts_known: bool
+    """Whether anything reports restarts of members."""
 
     async def GetLaunchSettings(self, request: pb.GetLaunchSettingsRequest, call: Call) -> pb.LaunchSettingsView:
         array_id, server = array_of(request.parent), parse_server(request.server)
-        view = await self.store.read(lambda tx: read_settings(tx, array_id, server), one_statement=True)
+        view = await self.store.read(lambda tx: read_settings(tx, array_id, server, self.defaults), one_statement=True)
         return _view_message(array_id, server, view)
 
     async def UpdateLaunchSettings(self, request: pb.UpdateLaunchSettingsRequest, call: Call) -> pb.LaunchSettingsView:
         array_id, server, changes = array_of(request.parent), parse_server(request.server), _changes(request)
         self.access.check(caller_of(call), array_id, None, None, MANAGE)
+
+        def change(tx: Any) -> pb.LaunchSettingsView:  # noqa: ANN401 - the service's transaction
+            view = set_settings(tx, array_id, server, changes, self.defaults, restarts_known=self.restarts_known)
+            return _view_message(array_id, server, view)
+
         return await self.mutations(
             call,
             request,
-            lambda tx: _view_message(array_id, server, set_settings(tx, array_id, server, changes)),
+            change,
             lambda view: [("set", name) for name in sorted(changes) if name in (*view.from_array, *view.from_server)],
         )
