@@ -1,10 +1,11 @@
 """A service's audit log in its database: its key, checkpoints, and reading."""
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, text
 
 from keyreeve.audit.log import Checkpoint, Link, Registration
 from keyreeve.audit.verifying import Problem, Witnessed
@@ -20,6 +21,7 @@ from keyreeve_chassis.keys.ports import KeyStore, KeyStoreError, SealedKey, Sign
 from keyreeve_chassis.keys.sql import add_key
 
 T = TypeVar("T")
+_FIRST_KEY_LOCK = zlib.crc32(b"keyreeve audit signer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,10 @@ def _stored_key(connection: Connection, schema: AuditSchema) -> SealedKey | None
 
 def _signing_key(connection: Connection, schema: AuditSchema, keystore: KeyStore) -> SealedKey:
     found = _stored_key(connection, schema)
+    if found is None and connection.dialect.name == "postgresql":
+        # Replicas that start for the first time at once make one key.
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _FIRST_KEY_LOCK})
+        found = _stored_key(connection, schema)
     if found is not None:
         return found
     if checkpoints.last_number(connection, schema.tables):
