@@ -9,6 +9,7 @@ import random
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -101,8 +102,14 @@ class Installation:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    directory = tmp_path_factory.mktemp("chart")
+def installed() -> Iterator[Installation]:
+    # Not pytest's directories: their paths are too long for a socket.
+    with tempfile.TemporaryDirectory(prefix="kr-") as directory:
+        yield from install(Path(directory))
+
+
+def install(directory: Path) -> Iterator[Installation]:
+    """Install the chart with two replicas of each service, and take part in it."""
     secrets(directory)
     with helm.Chart.load(str(CHART)) as chart:
         found = manifests(chart, VALUES)

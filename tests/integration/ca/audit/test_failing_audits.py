@@ -1,6 +1,5 @@
 """Calls while audit records cannot be written, or while a required sink fails."""
 
-import asyncio
 import os
 import threading
 from collections.abc import Iterator
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from keyreeve import errors
-from keyreeve_chassis.database.store import SqlStore
+from keyreeve_chassis.audit.chains import ChainWriter
 from keyreeve_chassis.settings.sections import AuditSettings
 from support.audit_sinks import goes_through, is_refused_for, whole
 from support.running_ca import AUDITOR, OPERATOR, RunningCa, running
@@ -84,13 +83,13 @@ def test_a_hung_sink_stops_changes_and_the_log_says_so(watched, monkeypatch, cap
 def test_a_read_is_not_answered_without_its_record(own_ca, monkeypatch):
     go = threading.Event()
 
-    async def hang(self: object, records: object) -> None:
-        await asyncio.to_thread(go.wait)
+    def hang(*_: object) -> None:
+        go.wait(30)
         raise errors.StoreUnavailable("it hung")
 
     client = own_ca.client(OPERATOR)
     client.profiles.get("server")
-    monkeypatch.setattr(SqlStore, "append_audit", hang)
+    monkeypatch.setattr(ChainWriter, "append", hang)
     try:
         with pytest.raises((errors.AuditUnavailable, errors.DeadlinePassed)):
             client.profiles.get("server", timeout=2.4)
