@@ -58,6 +58,8 @@ def signing_scenarios(duration: float, runs: int, compare: Sequence[str]) -> lis
     few = replace(usual, runs=min(runs, 3))
     return [
         SigningScenario("unary", replace(usual, compare=tuple(compare), overload=duration)),
+        SigningScenario("unary-256", replace(few, in_flight=256, compare=tuple(compare))),
+        SigningScenario("one-by-one", replace(few, in_flight=1, connections=1, processes=1)),
         SigningScenario("batch-100", replace(usual, batch=100, in_flight=8, connections=8, overload=duration)),
         SigningScenario("sdk", replace(few, client="sdk", in_flight=256, processes=1)),
         SigningScenario("sdk-one-by-one", replace(few, client="sdk", in_flight=256, processes=1, coalesce=False)),
@@ -142,7 +144,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--certificates", type=int, default=5_000_000, help="certificates that `memory` issues")
     parser.add_argument("--filled", type=int, default=20_000_000, help="certificates in the ledger of `filled`")
     parser.add_argument(
-        "--compare", action="append", default=[], help="a baseline to measure with `unary`: cfssl or step-ca"
+        "--compare",
+        action="append",
+        default=[],
+        help="a baseline to measure with `unary` and `unary-256`: cfssl or step-ca",
     )
     parser.add_argument("--reports", type=Path, default=Path(".bench/reports"))
     given = parser.parse_args(arguments)
