@@ -43,6 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         use_memory()
         os.environ[SHARED_DIRECTORY] = tempfile.mkdtemp(prefix="keyreeve-tests-")
+        # Sockets of deep state directories lie here; their directories outlive the services.
+        os.environ["XDG_RUNTIME_DIR"] = os.environ[SHARED_DIRECTORY]
 
 
 def use_memory() -> None:
