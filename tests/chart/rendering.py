@@ -62,7 +62,7 @@ EVERYTHING: dict[str, Any] = {
     },
     "workloads": ["shop/web"],
     "clusterTrustBundle": {"enabled": True, "signerName": "example.test/roots"},
-    "check": {"seconds": 60},
+    "check": {"seconds": 60, "members": True},
     "networkPolicy": {
         "apiServerPort": 443,
         "databasePort": 6432,

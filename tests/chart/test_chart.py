@@ -174,7 +174,40 @@ def test_the_accounts_that_the_ca_lets_in_are_those_of_the_pods(chart: helm.Char
     assert accounts.pop("shop/web") == "workload"
     made = {f"control/{one['metadata']['name']}" for one in found if one["kind"] == "ServiceAccount"}
     assert {name for name in made if not name.endswith("-ca")} == set(accounts)
+    members = {name: accounts.pop(f"control/kr-keyreeve-{name}") for name in ("member-1", "member-2")}
+    assert members == dict.fromkeys(members, "member")
     assert accounts == {name: "workload" if name.endswith("-check") else name.rpartition("-")[2] for name in accounts}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_two_servers_are_tested_where_there_are_the_services_and_accounts_for_them(
+    chart: helm.Chart, name: str
+) -> None:
+    found = manifests(chart, VARIANTS[name])
+    hooks = [one for one in found if one["metadata"].get("annotations", {}).get("helm.sh/hook") == "test"]
+    specs = {one["metadata"]["name"].partition("-test")[2]: spec for one in hooks for _, spec in pods([one])}
+    tested = name not in {"the CA alone", "production", "production, scaled"}
+    assert set(specs) == ({"", "-array", "-server"} if tested else {""})
+    accounts = {one["metadata"]["name"] for one in found if one["kind"] == "ServiceAccount"}
+    servers = {name: spec["serviceAccountName"] for name, spec in specs.items() if name}
+    assert len({one for one in accounts if "-member-" in one}) == len(servers)
+    assert set(servers.values()) <= accounts
+    for server, account in servers.items():
+        told = containers(specs[server])[0]["args"]
+        [own], [other] = (
+            [one.partition("=")[2] for one in told if one.startswith(key)] for key in ("--name", "--other")
+        )
+        assert own.partition(".")[0] == account
+        assert other.partition(".")[0] == next(one for one in servers.values() if one != account)
+
+
+def test_nothing_of_the_test_is_left_once_it_has_succeeded_but_pods_with_their_logs(chart: helm.Chart) -> None:
+    for one in manifests(chart, {}):
+        annotations = one["metadata"].get("annotations", {})
+        if annotations.get("helm.sh/hook") == "test":
+            policy = annotations["helm.sh/hook-delete-policy"].split(",")
+            assert "before-hook-creation" in policy, "it can be repeated"
+            assert ("hook-succeeded" in policy) == (one["kind"] != "Pod")
 
 
 def test_secrets_are_written_by_name_or_in_a_namespace_of_their_own(chart: helm.Chart) -> None:
@@ -289,7 +322,9 @@ def test_alerts_and_dashboards_are_installed_as_they_are(chart: helm.Chart) -> N
 @pytest.mark.parametrize("values", [{}, PRODUCTION])
 def test_the_grace_period_is_longer_than_the_pause_and_the_drain(chart: helm.Chart, values: dict[str, Any]) -> None:
     for one in manifests(chart, values):
-        if one["kind"] in {"StatefulSet", "Deployment"}:
+        if one["kind"] in {"StatefulSet", "Deployment"} and "helm.sh/hook" not in one["metadata"].get(
+            "annotations", ()
+        ):
             spec = one["spec"]["template"]["spec"]
             pause = spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
             drain = MembershipSettings.model_fields["drain_seconds"].default

@@ -18,8 +18,12 @@ SERVICES = ("ca", "credentials", "membership", "gateway")
 
 @pytest.fixture(scope="module")
 def policies() -> dict[str, Manifest]:
+    return policies_of(PRODUCTION)
+
+
+def policies_of(values: dict[str, Any]) -> dict[str, Manifest]:
     with helm.Chart.load(str(CHART)) as chart:
-        found = [one for one in manifests(chart, PRODUCTION) if one["kind"] == "NetworkPolicy"]
+        found = [one for one in manifests(chart, values) if one["kind"] == "NetworkPolicy"]
     return {one["metadata"]["name"].removeprefix("kr-keyreeve-"): one["spec"] for one in found}
 
 
@@ -100,3 +104,18 @@ def test_ssh_is_open_to_callers_from_outside_the_release_and_to_none_of_its_serv
         ports = [port["port"] for rule in policies[name]["ingress"] for port in rule["ports"]]
         assert ("ssh" in ports) == (name == "gateway")
     assert allowed_in(policies["gateway"], "ssh") == {"check"}
+
+
+def test_servers_of_the_charts_test_reach_what_they_need_and_are_dialed_by_each_other_and_by_membership(
+    policies: dict[str, Manifest],
+) -> None:
+    assert "ingress" not in policies["check"]
+    assert allowed_out(policies["check"], "grpc") == {"ca"}
+    assert allowed_out(policies["membership"], "peer") == set()
+    tested = policies_of({})
+    assert allowed_in(tested["check"], "peer") == {"membership", "check"}
+    assert allowed_out(tested["check"], "peer") == {"check"}
+    assert allowed_out(tested["check"], "grpc") == {"ca", "membership", "credentials"}
+    assert {name for name in SERVICES if "check" in allowed_out(tested[name], "peer")} == {"membership"}
+    for name in ("ca", "membership", "credentials"):
+        assert "check" in allowed_in(tested[name], "grpc")

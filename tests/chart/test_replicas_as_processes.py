@@ -34,6 +34,7 @@ from keyreeve.launch_values import ApplicationKind, ObjectKind
 from keyreeve.legacy_values import LegacyCommandLine
 from keyreeve.operation_values import OperationState
 from keyreeve.plaintext import Plaintext
+from keyreeve.values import MemberState
 from keyreeve.vault_values import KeyStage
 from keyreeve_chassis.database.roles import schema_of
 from support.postgres import Server, own_server
@@ -52,6 +53,7 @@ VALUES: dict[str, Any] = {
     "membership": {"settings": {"roll": {"report_seconds": 1}}},
     "gateway": {"legacy": {"server": MEMBERS[0]}},
     "credentials": {"settings": {"vault": {"backup_days": 0}}},
+    "check": {"members": True},
 }
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(240 + 120 * ROUNDS)]
@@ -250,6 +252,22 @@ def test_every_gateway_carries_out_a_legacy_command(installed: Installation) -> 
             code = client.gateway.commands.execute(LegacyCommandLine("tarantella", ["array", "list"]), console)
         assert code == 0, console.lines
         assert any(MEMBERS[0] in line for line in console.lines), console.lines
+
+
+def test_two_servers_of_the_charts_own_test_share_a_password_again_and_again(installed: Installation) -> None:
+    for _ in range(2):
+        second = installed.cluster.schedule_check("Deployment", "test-server", "127.77.9.12")
+        first = installed.cluster.schedule_check("Pod", "test-array", "127.77.9.11")
+        assert first.process is not None
+        assert first.process.wait(120) == 0, first.log() + second.log()
+        assert "has resolved it" in first.log()
+        wait_for("the second has left, too", lambda second=second: "member-2.control has left" in second.log())
+        for pod in (first, second):
+            installed.cluster.remove(pod)
+    with Client(installed.context) as client:
+        found = client.membership.members.list()
+        alone = {one.name: one.state for one in found if one.name.endswith(".control")}
+    assert alone == {f"members/kr-keyreeve-member-{n}.control": MemberState.STANDALONE for n in (1, 2)}
 
 
 @dataclass

@@ -186,18 +186,37 @@ securityContext: {{- include "keyreeve.containerSecurity" . | nindent 2 }}
       - serviceAccountToken: {path: token, audience: "keyreeve:{{ .Values.trustDomain }}", expirationSeconds: 600}
 {{- end -}}
 
-{{- /* A pod that checks the installation: spec of the Job after an installation and of the chart's test. */ -}}
+{{- /* Whether the chart's test joins two servers; they have accounts that may enroll as members. */ -}}
+{{- define "keyreeve.testServers" -}}
+{{- $wanted := kindIs "invalid" .Values.check.members | ternary (eq .Values.profile "dev") .Values.check.members -}}
+{{- if and $wanted .Values.membership.enabled .Values.credentials.enabled -}}
+{{- list "member-1" "member-2" | toJson -}}
+{{- else -}}
+[]
+{{- end -}}
+{{- end -}}
+
+{{- /* A pod that checks the installation: by `.module`, with `.arguments`, as `.account`. */ -}}
 {{- define "keyreeve.checkPod" -}}
-{{ include "keyreeve.pod" (dict "root" .root "account" (printf "%s-check" (include "keyreeve.fullname" .root))) }}
-restartPolicy: Never
+{{ include "keyreeve.pod" (dict "root" .root "account" (printf "%s-%s" (include "keyreeve.fullname" .root) .account)) }}
+restartPolicy: {{ default "Never" .restartPolicy }}
 containers:
   - name: check
     {{- include "keyreeve.container" .root | nindent 4 }}
     args:
-      - keyreeve.cli.installation_check
+      - keyreeve.cli.installation.{{ .module }}
       - --enroll={{ include "keyreeve.enroll" .root }}
       - --trust-domain={{ .root.Values.trustDomain }}
       - --wait={{ .root.Values.check.seconds }}
+      {{- range .arguments }}
+      - {{ . }}
+      {{- end }}
+    {{- if eq .module "array_check" }}
+    env:
+      - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
+    ports:
+      - {name: peer, containerPort: 5427}
+    {{- end }}
     resources:
       requests: {cpu: 50m, memory: 256Mi}
       limits: {memory: 256Mi}
@@ -208,4 +227,20 @@ containers:
 volumes:
   - {name: tmp, emptyDir: {}}
   {{- include "keyreeve.bundleVolumes" .root | nindent 2 }}
+{{- end -}}
+
+{{- /* One of the two servers of the chart's test: `.part` is `lead` or `follow`. */ -}}
+{{- define "keyreeve.testServer" -}}
+{{- $namespace := include "keyreeve.namespace" .root -}}
+{{- $name := include "keyreeve.fullname" .root -}}
+{{- $servers := include "keyreeve.testServers" .root | fromJsonArray -}}
+{{- $own := eq .part "lead" | ternary (first $servers) (last $servers) -}}
+{{- $other := eq .part "lead" | ternary (last $servers) (first $servers) -}}
+{{- $arguments := list .part
+  (printf "--name=%s-%s.%s" $name $own $namespace)
+  (printf "--other=%s-%s.%s" $name $other $namespace)
+  "--address=$(POD_IP):5427"
+  (printf "--membership=%s-membership.%s.svc:7444" $name $namespace)
+  (printf "--credentials=%s-credentials.%s.svc:7445" $name $namespace) -}}
+{{ include "keyreeve.checkPod" (dict "root" .root "account" $own "module" "array_check" "arguments" $arguments "restartPolicy" .restartPolicy) }}
 {{- end -}}

@@ -77,6 +77,9 @@ enroll:
       {{ include "keyreeve.namespace" $root }}/{{ $name }}-{{ . }}: {{ . }}
       {{- end }}
       {{ include "keyreeve.namespace" $root }}/{{ $name }}-check: workload
+      {{- range include "keyreeve.testServers" $root | fromJsonArray }}
+      {{ include "keyreeve.namespace" $root }}/{{ $name }}-{{ . }}: member
+      {{- end }}
       {{- range $root.Values.workloads }}
       {{ . }}: workload
       {{- end }}

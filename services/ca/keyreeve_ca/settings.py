@@ -21,7 +21,7 @@ from keyreeve_chassis.settings.sections import (
 )
 from keyreeve_chassis.settings.serving import ServingSettings
 
-ENROLLED = ("membership", "credentials", "gateway", "workload")
+ENROLLED = ("membership", "credentials", "gateway", "workload", "member")
 """What a pod may become; the CA's processes certify themselves."""
 
 
@@ -110,8 +110,8 @@ class KubernetesSettings(ApiServerSettings):
     """Enrollment of services by the ServiceAccounts of their pods (docs/kubernetes.md)."""
 
     accounts: dict[str, str] = Field(
-        description="Which account may become what: `namespace/account: membership`, `credentials`, `gateway` or "
-        "`workload`."
+        description="Which account may become what: `namespace/account: membership`, `credentials`, `gateway`, "
+        "`workload` or `member`."
     )
     bundle: str | None = Field(
         None,

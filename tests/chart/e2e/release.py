@@ -69,18 +69,21 @@ class Release:
     def test(self) -> None:
         """Run the chart's test."""
         self.config.test(RELEASE, timeout=SECONDS)
-        say("helm test: " + "; ".join(self.namespace.kubectl("logs", f"{RELEASE}-test").splitlines()))
+        for pod in (f"{RELEASE}-test", *(() if self.production else (f"{RELEASE}-test-array",))):
+            say("helm test: " + "; ".join(self.namespace.kubectl("logs", pod).splitlines()))
 
     def try_services(self) -> None:
-        """Use every service once, while the chart's test runs."""
+        """Use every service once, beside the chart's test, which joins two servers of its own with `dev`."""
         with ThreadPoolExecutor(1) as beside:
             testing = beside.submit(self.test)
             toolbox = self.toolbox
             toolbox.start()
-            toolbox.join_agents()
-            toolbox.put_and_resolve()
-            toolbox.use_gateway()
+            servers = [f"{RELEASE}-member-1.{self.namespace.name}"]
+            if self.production:
+                servers = toolbox.join_agents()
+                toolbox.put_and_resolve()
             testing.result()
+            toolbox.use_gateway(servers)
         self.lose_bundle()
 
     def lose_bundle(self) -> None:
@@ -173,6 +176,7 @@ def try_dev(release: Release) -> None:
     """The profile `dev`: everything once."""
     release.install()
     release.try_services()
+    release.test()
     # With `persistence.ephemeral`, the CA's roots would be gone with its pod.
     release.restart(*(["membership"] if release.values["persistence"]["ephemeral"] else SERVICES))
 

@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,8 +77,8 @@ class Toolbox:
         rows: list[dict[str, Any]] = found if isinstance(found, list) else next(iter(found.values()))
         return rows
 
-    def join_agents(self) -> None:
-        """Let two agents enroll in pods of their own, and join the second to the array of the first."""
+    def join_agents(self) -> list[str]:
+        """Let two agents enroll in pods of their own, and join the second to the array of the first; return their names."""
         for member in MEMBERS:
             self._start_agent(member)
         names = [f"{member}.members.test" for member in MEMBERS]
@@ -93,6 +93,7 @@ class Toolbox:
         if array["members"] != len(names):
             raise StepFailed(f"the agents have not joined: {array}")
         say("two agents have joined to one array")
+        return names
 
     def put_and_resolve(self) -> None:
         """Put a password into the vault, resolve it, and read it."""
@@ -121,12 +122,12 @@ class Toolbox:
         if _PASSWORD not in self.keyreeve("vault", "resolve", *asked, "--reveal"):
             raise StepFailed("the vault does not resolve what was put")
 
-    def use_gateway(self) -> None:
-        """Have the gateway carry out a legacy command, and see that SSH answers."""
+    def use_gateway(self, servers: Sequence[str]) -> None:
+        """Have the gateway carry out a legacy command on the array of the first of its servers, and see that SSH answers."""
         code = "import sys; from keyreeve_gateway.commands import tarantella; sys.argv[1:] = ['array', 'list']; tarantella()"
-        environment = ("env", "KEYREEVE_CONTEXT=/scratch/me/context.json", f"KEYREEVE_SERVER={MEMBERS[0]}.members.test")
+        environment = ("env", "KEYREEVE_CONTEXT=/scratch/me/context.json", f"KEYREEVE_SERVER={servers[0]}")
         listed = self.namespace.execute(POD, *environment, "python3", "-P", "-c", code)
-        if not all(f"{member}.members.test" in listed for member in MEMBERS):
+        if not all(server in listed for server in servers):
             raise StepFailed(f"`tarantella array list` through the gateway: {listed}")
         address = (f"{self.release}-ssh.{self.namespace.name}.svc", 22)
         code = f"import socket; print(socket.create_connection({address!r}, 2).recv(64))"

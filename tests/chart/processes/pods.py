@@ -131,6 +131,27 @@ class Cluster:
         pod.start()
         return pod
 
+    def schedule_check(self, kind: str, name: str, host: str) -> Pod:
+        """Make and start a pod of the chart's test."""
+        spec = self.named(kind, name)["spec"]
+        spec = spec.get("template", {}).get("spec", spec)
+        directory = self.directory / f"{name}-{next(self._uids)}"
+        directory.mkdir()
+        self._mount("check", directory, "")
+        [container] = spec["containers"]
+        uid = str(uuid.uuid4())
+        command, environment = self._command(container, directory, uid)
+        text = "\0".join(command).replace("$(POD_IP)", host)
+        for service, address in self.names.items():
+            text = text.replace(service, address)
+        files = {"account-token": "token", "bundle": "etc/bundle/control.pem", "directory": "server"}
+        own = [f"--{option}={directory / file}" for option, file in files.items()]
+        pod = Pod("check", uid, host, directory, [*text.split("\0"), *own], environment)
+        self._give_token(pod, spec["serviceAccountName"])
+        self.pods.append(pod)
+        pod.start()
+        return pod
+
     def remove(self, pod: Pod) -> None:
         """Delete a pod: what it kept in memory is gone."""
         self.pods.remove(pod)

@@ -68,11 +68,11 @@ class LocalAgent:
 
     def enroll(self, token: str) -> None:
         """Get the control certificate. Raises `StartFailed`."""
-        done = subprocess.run(  # noqa: S603 - this interpreter, and arguments that are ours
-            [*self._command(), "enroll", "--token", "-"], input=token.encode(), capture_output=True, check=False
-        )
-        if done.returncode:
-            raise StartFailed(f"{self.name} could not enroll: {done.stderr.decode(errors='replace').strip()}")
+        self._run("enroll", "--token", "-", given=token)
+
+    def leave(self) -> None:
+        """Give up the identity; the agent does not run, and its server stands alone. Raises `StartFailed`."""
+        self._run("leave", "--yes")
 
     def start(self) -> None:
         """Run the agent in the background; its log is in its directory."""
@@ -112,6 +112,14 @@ class LocalAgent:
             return
         process.kill()
         process.wait()
+
+    def _run(self, *arguments: str, given: str = "") -> None:
+        done = subprocess.run(  # noqa: S603 - this interpreter, and arguments that are ours
+            [*self._command(), *arguments], input=given.encode(), capture_output=True, check=False
+        )
+        if done.returncode:
+            said = done.stderr.decode(errors="replace").strip()
+            raise StartFailed(f"{self.name} could not {arguments[0]}: {said}")
 
     def _command(self) -> list[str]:
         return [sys.executable, "-P", "-m", "keyreeve_agent", "--config", str(self.directory / "agent.yaml")]

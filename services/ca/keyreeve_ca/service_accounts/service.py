@@ -17,6 +17,7 @@ POD_UID = "authentication.kubernetes.io/pod-uid"
 POD_NAME = "authentication.kubernetes.io/pod-name"
 CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
 WORKLOAD = "workload"
+MEMBER = "member"
 LIFETIME_SECONDS = 600
 """Of the enrollment token: that of the ServiceAccount token for which it is exchanged."""
 
@@ -67,6 +68,19 @@ def pod_of(status: Mapping[str, Any], audience: str) -> Pod:
     return Pod(f"{account[1]}/{account[2]}", _only(extra, POD_NAME), uid, credential_id)
 
 
+def path_of(pod: Pod, what: str) -> str:
+    """The path of the identity that a pod gets.
+
+    A member keeps its name through its pods: it is that of the account, which has one pod.
+    """
+    if what == WORKLOAD:
+        return f"workloads/{pod.account}/{pod.uid}"
+    if what == MEMBER:
+        namespace, _, account = pod.account.partition("/")
+        return f"members/{account}.{namespace}"
+    return f"services/{what}/{pod.uid}"
+
+
 def _only(extra: Mapping[str, Any], key: str) -> str:
     values: Sequence[Any] = extra.get(key) or ()
     return str(values[0]) if len(values) == 1 else ""
@@ -79,7 +93,7 @@ class ServiceAccountExchange:
     reviewer: TokenReviewer | None
     """None: the settings say nothing of Kubernetes."""
     services: Mapping[str, str]
-    """Which account may become which service, or a workload."""
+    """Which account may become which service, a workload, or a member of an array."""
     audience: str
     trust_domain: str
     make_token: Callable[[str, str, str], Awaitable[str]]
@@ -98,7 +112,6 @@ class ServiceAccountExchange:
         what = self.services.get(pod.account)
         if what is None:
             raise ServiceAccountRefused(f"the account {pod.account} may become nothing")
-        path = f"workloads/{pod.account}/{pod.uid}" if what == WORKLOAD else f"services/{what}/{pod.uid}"
-        identity, _ = read_identity(f"spiffe://{self.trust_domain}/{path}", self.trust_domain)
+        identity, _ = read_identity(f"spiffe://{self.trust_domain}/{path_of(pod, what)}", self.trust_domain)
         tell("identity", str(identity))
         return await self.make_token(str(identity), address, pod.request_id)

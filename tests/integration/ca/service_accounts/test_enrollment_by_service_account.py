@@ -27,6 +27,7 @@ ACCOUNTS = {
     "control/keyreeve-credentials": "credentials",
     "control/keyreeve-gateway": "gateway",
     "shop/web": "workload",
+    "shop/array.one": "member",
 }
 
 
@@ -136,15 +137,20 @@ async def test_an_exchange_may_be_repeated_until_its_token_is_used(pod: Pod) -> 
     await pod.enroll()
 
 
-async def test_a_workload_is_named_after_its_account_and_pod(cluster: Cluster, tmp_path: Path) -> None:
-    pod = Pod(cluster, tmp_path, account="shop/web")
+@pytest.mark.parametrize(
+    ("account", "path"), [("shop/web", "workloads/shop/web/{uid}"), ("shop/array.one", "members/array.one.shop")]
+)
+async def test_a_workload_is_named_after_its_account_and_pod_and_a_member_after_its_account(
+    cluster: Cluster, tmp_path: Path, account: str, path: str
+) -> None:
+    pod = Pod(cluster, tmp_path, account=account)
     token = await aio.exchange_service_account_token(
         (pod.directory / "token").read_text(),
         address=address_of(cluster.ca),
         roots=pod.bundle.read_bytes(),
         trust_domain=cluster.ca.settings.trust_domain,
     )
-    assert token.identity == cluster.ca.spiffe_id(f"workloads/shop/web/{pod.uid}")
+    assert token.identity == cluster.ca.spiffe_id(path.format(uid=pod.uid))
 
 
 def test_the_command_enrolls_a_pod(pod: Pod, capsys: pytest.CaptureFixture[str]) -> None:
