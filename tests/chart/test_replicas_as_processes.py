@@ -187,7 +187,10 @@ def agents(directory: Path, context: Context) -> Iterator[None]:
             def arrays() -> dict[str, bytes]:
                 return {one.primary: one.authority_sha256 for one in client.membership.arrays.list()}
 
-            wait_for("both agents have reported", lambda: {primary, secondary} <= set(arrays()))
+            def reported() -> set[str]:
+                return {one.name for one in client.membership.members.list() if one.report is not None}
+
+            wait_for("both agents have reported", lambda: {primary, secondary} <= reported())
             begun = client.membership.arrays.join(primary, secondary, accepted_sha256=arrays()[primary])
             last = list(client.membership.operations.watch(begun.name))[-1]
             assert last.state is OperationState.SUCCEEDED, last

@@ -84,7 +84,7 @@ class Toolbox:
         names = [f"{member}.members.test" for member in MEMBERS]
 
         def reported() -> bool:
-            return set(names) <= {one["primary"] for one in self.listed("array", "list")}
+            return set(names) <= {one["name"] for one in self.listed("member", "list") if one["reported_at"]}
 
         wait_for("two agents have reported", reported)
         [array] = [one for one in self.listed("array", "list") if one["primary"] == names[0]]
