@@ -14,6 +14,7 @@ from keyreeve._async.rotating import RotatingChannel
 from keyreeve.context import Context
 from keyreeve.file_values import FileSpace
 from keyreeve.plaintext import Plaintext
+from keyreeve_credentials.settings import VaultSettings
 from support.membership import Agent, RunningMembership, membership_settings, running_membership
 from support.peer_certificates import TRUST_DOMAIN
 from support.service_in_process import IssuedIdentity
@@ -134,8 +135,9 @@ async def running_stage(directory: Path) -> AsyncIterator[LegacyStage]:
         identity = IssuedIdentity("credentials", membership.identity.hierarchies)
         place = directory / "vault"
         place.mkdir()
-        async with running_vault(vault_settings(place), place, identity=identity) as vault:
-            ann = (await membership.client()).context
+        ann = (await membership.client()).context
+        of_vault = VaultSettings(membership_address=ann.endpoints["membership"][0])
+        async with running_vault(vault_settings(place, vault=of_vault), place, identity=identity) as vault:
             context = Context(
                 TRUST_DOMAIN,
                 {**ann.endpoints, "credentials": [vault.address]},

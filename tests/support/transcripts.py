@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from difflib import unified_diff
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -249,7 +250,9 @@ def compare(path: Path, played: str, *, update: bool = False) -> None:
     """Compare a transcript with what happened, or store that."""
     if update and os.environ.get(UPDATE):
         path.write_text(played)
-    assert played == path.read_text(), f"{path}: `make golden-update` shows the difference"
+    stored = path.read_text()
+    difference = "\n".join(unified_diff(stored.splitlines(), played.splitlines(), "stored", "played", lineterm=""))
+    assert played == stored, f"{path} (`make golden-update` stores what happened):\n{difference}"
 
 
 def rpcs_of(lines: Sequence[str]) -> set[str]:
