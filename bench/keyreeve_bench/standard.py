@@ -22,7 +22,7 @@ from typing import Any
 from keyreeve.cli.exit_codes import Exit, print_error
 from keyreeve_bench import filled
 from keyreeve_bench.control_planes import DATABASES, control_plane
-from keyreeve_bench.scenarios import bad_input, fairness, memory, overload, replicas, slow_fsync
+from keyreeve_bench.scenarios import bad_input, connections, fairness, memory, overload, replicas, slow_fsync
 from keyreeve_bench.scenarios.scenario import Place, Run, scenario_report, text_of
 from keyreeve_bench.settings import BenchSettings
 from keyreeve_bench.sign import bench_sign
@@ -34,6 +34,7 @@ SCENARIOS: dict[str, Run] = {
     "fairness": fairness.run,
     "bad-input": bad_input.run,
     "replicas": replicas.run,
+    "connections": connections.run,
     "memory": memory.run,
     "filled": filled.run,
 }
