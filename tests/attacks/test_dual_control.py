@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from keyreeve import errors
 from keyreeve.keys import make_key
-from keyreeve.values import OperatorRole
+from keyreeve.values import CrlReason, OperatorRole
 from keyreeve_ca import local_admin
 from keyreeve_ca.settings import IssuanceSettings, OperatorSettings
 from support.enrolling import OPEN_TO_TESTS, address_of, new_token
@@ -35,6 +37,12 @@ def guarded_ca(request: pytest.FixtureRequest) -> Iterator[RunningCa]:
             ca.client(path)
             known_since(ca, path, WEEK)
         yield ca
+
+
+def public_line() -> str:
+    """A new SSH key."""
+    key = Ed25519PrivateKey.generate().public_key()
+    return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 
 
 def known_since(ca: RunningCa, path: str, seconds: int) -> None:
@@ -85,6 +93,62 @@ def test_raising_a_role_takes_two_and_lowering_one_does_not(guarded_ca: RunningC
     second.operators.approve(name, OperatorRole.OPERATOR)
     assert first.operators.update(name, OperatorRole.OPERATOR, address=where).operator.role is OperatorRole.OPERATOR
     assert first.operators.update(name, OperatorRole.AUDITOR, address=where).operator.role is OperatorRole.AUDITOR
+
+
+def test_setting_the_role_that_an_admin_has_gives_nobody_a_token(guarded_ca: RunningCa) -> None:
+    admin = guarded_ca.client(ADMIN)
+    for name in ("second", "ann"):
+        request_id = str(uuid.uuid4())
+        for _ in range(2):
+            updated = admin.operators.update(
+                name, OperatorRole.ADMIN, address=address_of(guarded_ca), request_id=request_id
+            )
+            assert (updated.token, updated.token_expires_at) == ("", None)
+    identities = {guarded_ca.identity(path) for path in (ADMIN, SECOND)}
+    assert not [one for one in admin.tokens.list() if one.identity in identities]
+
+
+def test_an_admin_registers_no_ssh_key_of_their_own_for_another_admin(guarded_ca: RunningCa) -> None:
+    first, second = guarded_ca.client(ADMIN), guarded_ca.client(SECOND)
+    for attempt in (
+        lambda: first.operators.update("second", keys=[public_line()]),
+        lambda: first.operators.update("second", OperatorRole.ADMIN, keys=[public_line()]),
+        lambda: first.operators.register_ssh_key("second", public_line()),
+        lambda: first.operators.register_ssh_key("second", public_line(), certificate_authority=True),
+    ):
+        assert isinstance(refused(attempt), errors.SecondPersonRequired)
+    second.operators.approve("second", OperatorRole.ADMIN)
+    line = public_line()
+    assert first.operators.register_ssh_key("second", line).key.public_key == line
+    assert first.operators.update("second", keys=[]).operator.keys == (), "removing one takes nobody's approval"
+
+
+@pytest.mark.parametrize("ended", ["removed", "lowered", "revoked"])
+def test_an_approval_ends_with_its_giver(guarded_ca: RunningCa, ended: str) -> None:
+    first, second = guarded_ca.client(ADMIN), guarded_ca.client(SECOND)
+    path, name, where = f"operators/admin/{unique('former')}", unique("puppet"), address_of(guarded_ca)
+    former, its_name = guarded_ca.client(path), path.rpartition("/")[2]
+    known_since(guarded_ca, path, WEEK)
+    key = hashlib.sha256(uuid.uuid4().bytes).digest()
+    first.certificates.block_key(key, "lost")
+    first.issuance.halt("for a test")
+    former.operators.approve(name, OperatorRole.ADMIN)
+    assert former.certificates.unblock_key(key).approver == guarded_ca.identity(path)
+    assert former.issuance.resume("it is over").halted
+    if ended == "revoked":
+        [mine] = first.certificates.list(identity=guarded_ca.identity(path))
+        first.certificates.revoke(mine.serial, CrlReason.KEY_COMPROMISE)
+    else:
+        second.operators.approve(its_name, OperatorRole.AUDITOR if ended == "lowered" else None)
+        if ended == "lowered":
+            first.operators.update(its_name, OperatorRole.AUDITOR, address=where)
+        else:
+            first.operators.remove(its_name)
+    error = refused(lambda: second.operators.invite(name, OperatorRole.ADMIN, address=where))
+    assert isinstance(error, errors.SecondPersonRequired)
+    assert second.certificates.unblock_key(key).approver == guarded_ca.identity(SECOND)
+    assert second.issuance.resume("it is over").halted
+    assert not first.issuance.resume("it is over").halted
 
 
 def test_an_approval_ends_after_an_hour(guarded_ca: RunningCa) -> None:

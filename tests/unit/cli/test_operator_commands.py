@@ -35,6 +35,11 @@ def test_a_role_alone_leaves_the_keys_as_they_are(run: Run, operators: FakeCa) -
     assert list(call.request.update_mask.paths) == ["role"]
 
 
+def test_the_role_that_an_operator_has_changes_nothing(run: Run, operators: FakeCa) -> None:
+    operators.answer("UpdateOperator", pb.UpdateOperatorResponse(operator=OPERATOR))
+    assert "nothing was changed" in run("operator", "update", "bea", "--role", "admin").out
+
+
 def test_keys_are_read_from_files_as_openssh_writes_them(run: Run, with_a_key: FakeCa, tmp_path: Path) -> None:
     one, more = tmp_path / "id.pub", tmp_path / "authorized_keys"
     one.write_text(f"{LINE}\n")

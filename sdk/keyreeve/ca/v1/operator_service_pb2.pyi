@@ -427,7 +427,7 @@ class UpdateOperatorResponse(_message.Message):
     TOKEN_FIELD_NUMBER: _builtins.int
     TOKEN_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     token: _builtins.str
-    """Token for a certificate of the new role, only in this response; empty if the mask does not contain `role`."""
+    """Token for a certificate of the new role, only in this response; empty if the role does not change."""
     @_builtins.property
     def operator(self) -> Global___Operator:
         """The record."""

@@ -48,8 +48,9 @@ class OperatorServiceStub:
     """
     ApproveOperatorChange: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.ApproveOperatorChangeRequest, _operator_service_pb2.OperatorApproval]
     """Approves a change of an operator for an hour: another admin makes it then. With `operators.two_persons`, inviting an admin
-    (also again), raising a role, and removing or lowering an admin take two admins who have been known for 7 days; the first
-    admins come from the service's local socket.
+    (also again), raising a role, registering a key for an admin, and removing or lowering an admin take two admins who have
+    been known for 7 days; the first admins come from the service's local socket. An approval ends when its giver is no admin
+    any more, or one of their certificates is revoked.
 
     Reasons: SECOND_PERSON_REQUIRED (known for less than 7 days).
     Callers: admins.
@@ -72,10 +73,11 @@ class OperatorServiceStub:
     """Changes the role of an operator, the registered keys, or both, according to the mask.
 
     A new role revokes the certificates of the old role and the enrollment tokens that the operator created; the response
-    contains a token for a certificate of the new role.
+    contains a token for a certificate of the new role. An operator who has the role already gets none: invite them again.
 
     New keys replace the list in the record; an empty list removes all; no certificate is revoked. A registered key identifies
-    a person in addition to a certificate, so operators cannot change their own keys, and a key belongs to one person. Keys
+    a person in addition to a certificate, so operators cannot change their own keys, and a key belongs to one person. With
+    `operators.two_persons`, a new key of an admin takes the approval of another admin, as inviting them again does. Keys
     remain when the role changes and are deleted when the operator is removed.
 
     Reasons: OPERATOR_NOT_FOUND, LAST_ADMIN, ENROLLMENT_OFF, SECOND_PERSON_REQUIRED (own keys, or no approval), KEY_TYPE_REFUSED,
@@ -87,8 +89,8 @@ class OperatorServiceStub:
     """Registers a public key with which an operator logs in by SSH, or an SSH CA whose user certificates name the operator. A
     key belongs to one person; a CA can be registered for several.
 
-    Reasons: OPERATOR_NOT_FOUND, SECOND_PERSON_REQUIRED (one's own record), KEY_TYPE_REFUSED, KEY_WEAK, KEY_BLOCKED, KEY_REUSED
-    (registered to another person).
+    Reasons: OPERATOR_NOT_FOUND, SECOND_PERSON_REQUIRED (one's own record; an admin's, without the approval that UpdateOperator
+    describes), KEY_TYPE_REFUSED, KEY_WEAK, KEY_BLOCKED, KEY_REUSED (registered to another person).
     Callers: admins.
     Idempotent by request_id; registering a registered key changes nothing.
     """
@@ -135,8 +137,9 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """
     ApproveOperatorChange: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.ApproveOperatorChangeRequest, _operator_service_pb2.OperatorApproval]  # type: ignore[assignment]
     """Approves a change of an operator for an hour: another admin makes it then. With `operators.two_persons`, inviting an admin
-    (also again), raising a role, and removing or lowering an admin take two admins who have been known for 7 days; the first
-    admins come from the service's local socket.
+    (also again), raising a role, registering a key for an admin, and removing or lowering an admin take two admins who have
+    been known for 7 days; the first admins come from the service's local socket. An approval ends when its giver is no admin
+    any more, or one of their certificates is revoked.
 
     Reasons: SECOND_PERSON_REQUIRED (known for less than 7 days).
     Callers: admins.
@@ -159,10 +162,11 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """Changes the role of an operator, the registered keys, or both, according to the mask.
 
     A new role revokes the certificates of the old role and the enrollment tokens that the operator created; the response
-    contains a token for a certificate of the new role.
+    contains a token for a certificate of the new role. An operator who has the role already gets none: invite them again.
 
     New keys replace the list in the record; an empty list removes all; no certificate is revoked. A registered key identifies
-    a person in addition to a certificate, so operators cannot change their own keys, and a key belongs to one person. Keys
+    a person in addition to a certificate, so operators cannot change their own keys, and a key belongs to one person. With
+    `operators.two_persons`, a new key of an admin takes the approval of another admin, as inviting them again does. Keys
     remain when the role changes and are deleted when the operator is removed.
 
     Reasons: OPERATOR_NOT_FOUND, LAST_ADMIN, ENROLLMENT_OFF, SECOND_PERSON_REQUIRED (own keys, or no approval), KEY_TYPE_REFUSED,
@@ -174,8 +178,8 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """Registers a public key with which an operator logs in by SSH, or an SSH CA whose user certificates name the operator. A
     key belongs to one person; a CA can be registered for several.
 
-    Reasons: OPERATOR_NOT_FOUND, SECOND_PERSON_REQUIRED (one's own record), KEY_TYPE_REFUSED, KEY_WEAK, KEY_BLOCKED, KEY_REUSED
-    (registered to another person).
+    Reasons: OPERATOR_NOT_FOUND, SECOND_PERSON_REQUIRED (one's own record; an admin's, without the approval that UpdateOperator
+    describes), KEY_TYPE_REFUSED, KEY_WEAK, KEY_BLOCKED, KEY_REUSED (registered to another person).
     Callers: admins.
     Idempotent by request_id; registering a registered key changes nothing.
     """
@@ -231,8 +235,9 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operator_service_pb2.OperatorApproval, _abc.Awaitable[_operator_service_pb2.OperatorApproval]]:
         """Approves a change of an operator for an hour: another admin makes it then. With `operators.two_persons`, inviting an admin
-        (also again), raising a role, and removing or lowering an admin take two admins who have been known for 7 days; the first
-        admins come from the service's local socket.
+        (also again), raising a role, registering a key for an admin, and removing or lowering an admin take two admins who have
+        been known for 7 days; the first admins come from the service's local socket. An approval ends when its giver is no admin
+        any more, or one of their certificates is revoked.
 
         Reasons: SECOND_PERSON_REQUIRED (known for less than 7 days).
         Callers: admins.
@@ -273,10 +278,11 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         """Changes the role of an operator, the registered keys, or both, according to the mask.
 
         A new role revokes the certificates of the old role and the enrollment tokens that the operator created; the response
-        contains a token for a certificate of the new role.
+        contains a token for a certificate of the new role. An operator who has the role already gets none: invite them again.
 
         New keys replace the list in the record; an empty list removes all; no certificate is revoked. A registered key identifies
-        a person in addition to a certificate, so operators cannot change their own keys, and a key belongs to one person. Keys
+        a person in addition to a certificate, so operators cannot change their own keys, and a key belongs to one person. With
+        `operators.two_persons`, a new key of an admin takes the approval of another admin, as inviting them again does. Keys
         remain when the role changes and are deleted when the operator is removed.
 
         Reasons: OPERATOR_NOT_FOUND, LAST_ADMIN, ENROLLMENT_OFF, SECOND_PERSON_REQUIRED (own keys, or no approval), KEY_TYPE_REFUSED,
@@ -294,8 +300,8 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         """Registers a public key with which an operator logs in by SSH, or an SSH CA whose user certificates name the operator. A
         key belongs to one person; a CA can be registered for several.
 
-        Reasons: OPERATOR_NOT_FOUND, SECOND_PERSON_REQUIRED (one's own record), KEY_TYPE_REFUSED, KEY_WEAK, KEY_BLOCKED, KEY_REUSED
-        (registered to another person).
+        Reasons: OPERATOR_NOT_FOUND, SECOND_PERSON_REQUIRED (one's own record; an admin's, without the approval that UpdateOperator
+        describes), KEY_TYPE_REFUSED, KEY_WEAK, KEY_BLOCKED, KEY_REUSED (registered to another person).
         Callers: admins.
         Idempotent by request_id; registering a registered key changes nothing.
         """

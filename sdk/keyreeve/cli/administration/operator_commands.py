@@ -161,6 +161,9 @@ def update_operator(
         _print_invitation(printer, updated)
         return
     row = _row(updated.operator)
+    if keys is None:
+        printer.answer(row, f"{row['name']} has this role already; nothing was changed", brief="")
+        return
     lines = [f"{row['name']} has these keys now:", *row["keys"]] if keys else [f"{row['name']} has no keys"]
     printer.answer(row, "\n".join(lines), brief="\n".join(row["keys"]))
 

@@ -6,10 +6,11 @@ from typing import Protocol
 
 from keyreeve import errors
 from keyreeve_ca.blocked_keys.ports import BlockedKey, BlockedKeys
-from keyreeve_ca.operators.ports import APPROVAL_SECONDS, Actor
+from keyreeve_ca.operators.dual_control import HasPeople, is_approved
+from keyreeve_ca.operators.ports import Actor
 
 
-class Blocking(Protocol):
+class Blocking(HasPeople, Protocol):
     """The part of a transaction that the use cases need."""
 
     @property
@@ -45,7 +46,7 @@ class KeyBlocking:
             raise errors.KeyNotBlocked(
                 f"the key {spki_sha256.hex()} is not blocked", metadata={"spki_sha256": spki_sha256.hex()}
             )
-        if known.approved_at is None or not known.approved_at <= now <= known.approved_at + APPROVAL_SECONDS:
+        if not is_approved(tx, known.approver, known.approved_by, known.approved_at, now):
             approved = replace(known, approved_at=now, approved_by=actor.identity, approver=actor.person)
             tx.blocked_keys.put(approved)
             return approved

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from keyreeve import errors
-from keyreeve_ca.operators.ports import APPROVAL_SECONDS, Actor
+from keyreeve_ca.operators.dual_control import HasPeople, is_approved
+from keyreeve_ca.operators.ports import Actor
 
 _REASON = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]{1,500}\Z")
 
@@ -45,7 +46,7 @@ class Halts(Protocol):
         ...
 
 
-class Halting(Protocol):
+class Halting(HasPeople, Protocol):
     """The part of a transaction that the use cases need."""
 
     @property
@@ -84,7 +85,7 @@ class HaltSwitch:
             raise errors.IssuanceNotHalted("issuance is not halted")
         if self.resume_needs_two and not alone:
             self.refuse_unknown_person(actor, now)
-            if state.approved_at is None or not state.approved_at <= now <= state.approved_at + APPROVAL_SECONDS:
+            if not is_approved(tx, state.approver, state.approved_by, state.approved_at, now):
                 return _put(tx, replace(state, approved_at=now, approved_by=actor.identity, approver=actor.person))
             if state.approver == actor.person:
                 raise errors.SecondPersonRequired(

@@ -26,6 +26,14 @@ class HasOperators(Protocol):
     def operators(self) -> OperatorRecords: ...
 
 
+class HasPeople(HasOperators, Protocol):
+    """The same, with what says whether a person's certificates were revoked."""
+
+    def is_revoked_since(self, identity: str, since: int) -> bool:
+        """Whether a certificate of this identity was revoked at this time or later."""
+        ...
+
+
 def actor_of(tx: HasOperators, caller: str) -> Actor:
     """The caller, the person whom dual control compares, and since when they have been known."""
     identity = SpiffeId.parse(caller)
@@ -40,6 +48,19 @@ def refuse_unknown_person(actor: Actor, now: int) -> None:
             f"{actor.identity} has been known for less than 7 days; in a new control plane, act over the local socket",
             metadata={"approver": actor.identity},
         )
+
+
+def is_approved(tx: HasPeople, person: str, identity: str, approved_at: int | None, now: int) -> bool:
+    """Whether an approval counts: given within an hour, by a person who has been an admin ever since.
+
+    A certificate of theirs that was revoked since may be the one with which another party approved.
+    """
+    if approved_at is None or not approved_at <= now <= approved_at + APPROVAL_SECONDS:
+        return False
+    known = tx.operators.find(SpiffeId.parse(identity).path[-1])
+    if known is None or known.person_uid != person or known.role is not Role.ADMIN or known.since > approved_at:
+        return False
+    return not tx.is_revoked_since(identity, approved_at)
 
 
 def change_of(name: str, role: Role | None) -> str:
@@ -69,14 +90,14 @@ class DualControl:
         tx.operators.put_approval(made)
         return made
 
-    def check(self, tx: HasOperators, by: str, name: str, role: Role | None) -> Approval | None:
+    def check(self, tx: HasPeople, by: str, name: str, role: Role | None) -> Approval | None:
         """Use up the approval of a change, where it takes two persons; return it. Raises `SecondPersonRequired`."""
         if not self.on or not takes_two(tx.operators.find(name), role):
             return None
         actor, now, change = actor_of(tx, by), self.now(), change_of(name, role)
         refuse_unknown_person(actor, now)
         approval = tx.operators.take_approval(change)
-        if approval is None or not approval.approved_at <= now <= approval.approved_at + APPROVAL_SECONDS:
+        if approval is None or not is_approved(tx, approval.approver, approval.approved_by, approval.approved_at, now):
             raise errors.SecondPersonRequired(
                 "this takes two persons: another admin has to approve it first (`keyreeve operator approve`)",
                 metadata={"change": change},

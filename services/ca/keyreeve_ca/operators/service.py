@@ -118,6 +118,8 @@ class Operators:
                             metadata={"fingerprint": held.key.fingerprint},
                         )
         before = {each.key.fingerprint: each for each in known.keys}
+        if wanted.keys() - before.keys():
+            self.check_new_credential(tx, known, by)
         new = [RegisteredKey(key, self.now(), by) for key in wanted.values()]
         kept = [replace(before.get(each.key.fingerprint, each), key=each.key) for each in new]
         person = replace(known, keys=tuple(sorted(kept, key=lambda each: each.key.fingerprint)))
@@ -125,6 +127,13 @@ class Operators:
         close_sessions(tx, known.person_uid, {*before} - {*wanted}, self.now(), by)
         tx.bump_config()
         return person
+
+    def check_new_credential(self, tx: Transaction, known: Operator, by: str) -> None:
+        """Check an SSH key or CA that would identify a person: for an admin, it takes the approval of an invitation.
+
+        Who registers a key of their own in an admin's record acts as two persons. Raises `SecondPersonRequired`.
+        """
+        self.dual_control.check(tx, by, known.name, known.role)
 
     def remove(self, tx: Transaction, name: str, by: str) -> Operator:
         """Remove an operator for good. Raises `OperatorNotFound`, `LastAdmin`, `SecondPersonRequired`."""

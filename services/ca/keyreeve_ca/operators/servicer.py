@@ -42,7 +42,8 @@ _ROLES = {
 }
 _NUMBERS = {role: number for number, role in _ROLES.items()}
 
-Change = Callable[[Transaction], Operator]
+Change = Callable[[Transaction], tuple[Operator, bool]]
+"""Changes a record; returns it, and whether the operator needs a token for it."""
 WithToken = TypeVar("WithToken", pb.InviteOperatorResponse, pb.UpdateOperatorResponse)
 
 
@@ -62,7 +63,7 @@ class OperatorServicer:
         return await self._with_token(
             request,
             call,
-            lambda tx: self.tokens.operators.invite(tx, request.operator_id, role, by),
+            lambda tx: (self.tokens.operators.invite(tx, request.operator_id, role, by), True),
             pb.InviteOperatorResponse,
         )
 
@@ -107,10 +108,12 @@ class OperatorServicer:
             )
         role = chosen(_ROLES, request.role, "role")
 
-        def change(tx: Transaction) -> Operator:
+        def change(tx: Transaction) -> tuple[Operator, bool]:
             if "keys" in mask:
                 operators.change_keys(tx, name, keys, by)
-            return operators.change_role(tx, name, role, by)
+            before = operators.get(tx, name).role
+            # A token without a change would be an invitation that nobody has approved.
+            return operators.change_role(tx, name, role, by), role is not before
 
         return await self._with_token(request, call, change, pb.UpdateOperatorResponse)
 
@@ -149,26 +152,28 @@ class OperatorServicer:
         change: Change,
         response_type: type[WithToken],
     ) -> WithToken:
-        """Change an operator's record and make a token for it, in one transaction; the secret is never on disk.
+        """Change an operator's record and make the token that it needs, in one transaction; the secret is never on disk.
 
         The stored response has the token's id in the place of its text.
         """
 
-        def act(tx: Transaction) -> tuple[WithToken, EnrollmentToken]:
-            operator = change(tx)
+        def act(tx: Transaction) -> tuple[WithToken, EnrollmentToken | None]:
+            operator, invited = change(tx)
+            response = response_type(operator=self._message(operator))
+            if not invited:
+                return response, None
             stored, token = self.tokens.for_person(tx, operator, str(caller_of(call)), request.address)
-            response = response_type(
-                operator=self._message(operator),
-                token=stored.token_id.hex(),
-                token_expire_time=timestamp(stored.expires_at),
-            )
+            expires = timestamp(stored.expires_at)
+            response.MergeFrom(response_type(token=stored.token_id.hex(), token_expire_time=expires))
             return response, token
 
-        def renew_secret(tx: Transaction, stored: WithToken) -> EnrollmentToken:
+        def renew_secret(tx: Transaction, stored: WithToken) -> EnrollmentToken | None:
+            if not stored.token:
+                return None
             return self.tokens.renew_secret(tx, bytes.fromhex(stored.token), request.address)
 
         response, token = await self.mutations.with_secret(call, request, act, renew_secret, _fingerprints)
-        response.token = token.text()
+        response.token = "" if token is None else token.text()
         return response
 
     def _keys(self, request: pb.UpdateOperatorRequest) -> list[OperatorKey]:

@@ -40,6 +40,7 @@ class SshKeys:
             raise errors.FieldInvalid(f"at most {MOST_KEYS} keys of one person")
         made = RegisteredKey(key, self.now(), str(by))
         if authority:
+            self.operators.check_new_credential(tx, known, str(by))
             tx.operators.set_ssh_authorities(known.person_uid, [*held, made])
         else:
             self.operators.change_keys(tx, name, [*(each.key for each in held), key], str(by))

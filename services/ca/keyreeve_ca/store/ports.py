@@ -278,6 +278,10 @@ class Transaction(Protocol):
         """
         ...
 
+    def is_revoked_since(self, identity: str, since: int) -> bool:
+        """Whether a certificate of this identity was revoked at this time or later."""
+        ...
+
     def certificate_page(self, wanted: CertificateFilter, *, after: bytes, limit: int) -> CertificatePage:
         """Up to `limit` certificates; fewer, or none, when finding more would take long."""
         ...

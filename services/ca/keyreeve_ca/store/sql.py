@@ -71,6 +71,8 @@ T = TypeVar("T")
 
 _COUNTED = 16_384
 """Rows that are read to count some."""
+_MOST_OF_ONE = 100_000
+"""Certificates of one operator that are looked at: 12 hours each, so none has as many."""
 _CONTROL_PLANE = select(*[control_plane.c[f.name] for f in fields(ControlPlaneState)])
 # Made once: to build a statement takes longer than to execute it, and each refused request asks.
 _ANSWERED = select(
@@ -298,6 +300,12 @@ class CaTransaction(SqlTransaction):
     def certificates(self, wanted: CertificateFilter, *, after: bytes, limit: int) -> Sequence[StoredCertificate]:
         """Rows in order of serial number, from the one after `after`."""
         return certificate_pages.page(self._connection, wanted, after=after, limit=limit).rows
+
+    def is_revoked_since(self, identity: str, since: int) -> bool:
+        """Whether a certificate of this identity was revoked at this time or later."""
+        found = self.certificates(CertificateFilter(identity=identity, revoked=True), after=b"", limit=_MOST_OF_ONE)
+        revoked = self.revocations.of([one.serial for one in found])
+        return any(one.revoked_at >= since for one in revoked.values())
 
     def certificate_page(self, wanted: CertificateFilter, *, after: bytes, limit: int) -> CertificatePage:
         """Up to `limit` certificates; fewer when finding more would take long."""

@@ -9,16 +9,24 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from keyreeve import errors
+from keyreeve.identity import Role
 from keyreeve_ca.halt.service import HaltState, HaltSwitch
 from keyreeve_ca.ledger.commit_rules import ADVISORY_KEY
 from keyreeve_ca.ledger.ports import CommitGroup, Committed, GateClosed, InProcess
-from keyreeve_ca.operators.ports import APPROVAL_SECONDS, Actor
+from keyreeve_ca.operators.ports import APPROVAL_SECONDS, Actor, Operator
 from support.databases import CaBench, CaDatabase
 from support.ledger_entries import NOW, Block, block_request
 
-ANN, BEA = Actor("spiffe://example.test/operators/admin/ann", "ann"), Actor("spiffe://x/bea", "bea")
+ANN, BEA = (Actor(f"spiffe://example.test/operators/admin/{name}", name) for name in ("ann", "bea"))
 SWITCH = HaltSwitch(lambda: NOW, resume_needs_two=False)
 BY_TWO = HaltSwitch(lambda: NOW, resume_needs_two=True)
+
+
+async def admit(bench: CaBench) -> None:
+    """Make both persons admins."""
+    for name in ("ann", "bea"):
+        admin = Operator(name, name, Role.ADMIN, created_at=0, invited_at=0, invited_by="", since=0)
+        await bench.store.write(lambda tx, admin=admin: tx.operators.add(admin))
 
 
 async def halt(bench: CaBench) -> HaltState:
@@ -129,6 +137,7 @@ async def test_who_halted_and_why_is_kept_and_a_second_halt_does_not_replace_it(
 
 
 async def test_one_person_with_two_certificates_does_not_resume_what_needs_two_persons(ca_bench: CaBench) -> None:
+    await admit(ca_bench)
     await halt(ca_bench)
     state = await ca_bench.store.write(lambda tx: BY_TWO.resume(tx, ANN, "it was not"))
     assert state.halted
@@ -148,6 +157,7 @@ async def test_another_halt_withdraws_the_approval(ca_bench: CaBench) -> None:
 
 
 async def test_an_approval_is_good_for_an_hour(ca_bench: CaBench) -> None:
+    await admit(ca_bench)
     await halt(ca_bench)
     await ca_bench.store.write(lambda tx: BY_TWO.resume(tx, ANN, "it was not"))
     late = HaltSwitch(lambda: NOW + APPROVAL_SECONDS + 1, resume_needs_two=True)
