@@ -8,10 +8,10 @@ from keyreeve_chassis.database.ports import Store
 from keyreeve_chassis.leases.ports import LeaseLost
 from keyreeve_chassis.operations.ports import Operation, OperationState, Waiting
 from keyreeve_chassis.processes import failpoints
-from keyreeve_membership.authorities.orders import order_of
-from keyreeve_membership.authorities.ports import ArrayAuthorities
+from keyreeve_membership.authorities.orders import altered_operation, order_of, require_change_of, require_unaltered
+from keyreeve_membership.authorities.ports import ArrayAuthorities, Order
 from keyreeve_membership.changes import progress
-from keyreeve_membership.changes.progress import end, move, must_succeed, publish_members, release
+from keyreeve_membership.changes.progress import end, move, must_succeed, present, publish_members, release
 from keyreeve_membership.peers.ports import PeerChecks
 from keyreeve_membership.roll.ports import Array, ArrayState, Member, MemberState
 from keyreeve_membership.roll.service import get_array
@@ -86,14 +86,19 @@ class Joining:
         return 0.0
 
     def _look(self, tx: Transaction, operation: Operation) -> _State:
-        found = tx.operations.get(operation.operation_id) or operation
+        found = present(tx, operation)
         member = tx.roll.member_of(operation.arguments["member_uid"])
         assert member is not None, "records of servers are kept"
         target, own = get_array(tx, operation.arguments["array"]), get_array(tx, operation.arguments["own_array"])
+        _require_begun(found, member, target, own)
         epoch = tx.epochs.newest(target.array_id)
         assert epoch is not None, "an array is made with its first epoch"
         trusted = tuple(one.certificate_der for one in epoch.authorities)
         return _State(found, member, target, own, self._waiting(tx, member, target, found), trusted)
+
+    def _look_unaltered(self, tx: Transaction, operation: Operation) -> _State:
+        require_unaltered(tx)
+        return self._look(tx, operation)
 
     def _waiting(self, tx: Transaction, member: Member, target: Array, operation: Operation) -> str:
         report = tx.roll.report_facts([member.member_uid]).get(member.member_uid)
@@ -137,8 +142,11 @@ class Joining:
         publish_members(tx, self.now())
 
     async def _retire(self, store: Store[Transaction], state: _State) -> None:
-        order = await store.write(lambda tx: order_of(tx, state.own))
-        await self.authorities.destroy(order, state.own.authority_id)
+        def look_again(tx: Transaction) -> tuple[Order, str]:
+            own = self._look_unaltered(tx, state.operation).own
+            return order_of(tx, own), own.authority_id
+
+        await self.authorities.destroy(*await store.write(look_again))
 
         def done(tx: Transaction) -> None:
             end(tx, state.operation, OperationState.SUCCEEDED, self.now())
@@ -155,6 +163,7 @@ class Joining:
     ) -> None:
         """Put everything back; the certificates that the server may have got meanwhile are revoked first."""
         with must_succeed():
+            await store.read(lambda tx: self._look_unaltered(tx, state.operation))
             await self.authorities.revoke_peer(state.target.authority_id, state.member.name, superseded=True)
 
         def back(tx: Transaction) -> None:
@@ -169,3 +178,13 @@ class Joining:
             publish_members(tx, self.now())
 
         await store.write(back)
+
+
+def _require_begun(operation: Operation, member: Member, target: Array, own: Array) -> None:
+    """Raise `TrustTableAltered` unless the roll says what the operation says: that this join was begun, or is at its end."""
+    retiring = operation.phase == "retiring"
+    require_change_of([own] if retiring else [own, target], operation)
+    place = (member.state, member.array_id, member.joining_array_id)
+    begun = own.state is ArrayState.DISSOLVED if retiring else place == (MemberState.JOINING, own.array_id, target.array_id)
+    if not begun:
+        raise altered_operation(operation)

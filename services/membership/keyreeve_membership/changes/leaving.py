@@ -8,12 +8,12 @@ from keyreeve_chassis.database.ports import Store
 from keyreeve_chassis.leases.ports import LeaseLost
 from keyreeve_chassis.operations.ports import Operation, OperationState
 from keyreeve_chassis.processes import failpoints
-from keyreeve_membership.authorities.orders import order_at
+from keyreeve_membership.authorities.orders import order_at, require_change_of, require_unaltered
 from keyreeve_membership.authorities.ports import ArrayAuthorities, ArrayAuthority, KeyType
-from keyreeve_membership.changes.progress import end, move, must_succeed, publish_members, release
+from keyreeve_membership.changes.progress import end, move, must_succeed, present, publish_members, release
 from keyreeve_membership.roll.digests import sha256
 from keyreeve_membership.roll.names import default_array_id
-from keyreeve_membership.roll.ports import Member, MemberState
+from keyreeve_membership.roll.ports import Array, Member, MemberState
 from keyreeve_membership.roll.service import Roll, get_array
 from keyreeve_membership.store.ports import Transaction
 
@@ -33,6 +33,7 @@ class Leaving:
 
     async def step(self, store: Store[Transaction], operation: Operation) -> float:
         """Do what is next; return the seconds to rest."""
+        await store.read(lambda tx: require_change_of([get_array(tx, present(tx, operation).arguments["array"])], operation))
         if operation.phase == "revoking":
             with must_succeed():
                 await self._revoke(store, operation)
@@ -92,9 +93,11 @@ class Leaving:
         """Revoke what the servers had from the array's CA; it cannot be undone any more, and is repeated until done."""
 
         def look(tx: Transaction) -> tuple[str, list[str]]:
+            require_unaltered(tx)
             array = get_array(tx, operation.arguments["array"])
+            require_change_of([array], operation)
             found = [tx.roll.member_of(uid) for uid in operation.arguments["members"]]
-            return array.authority_id, [one.name for one in found if one is not None]
+            return array.authority_id, [one.name for one in found if one is not None and _has_left(one, array)]
 
         authority_id, names = await store.read(look)
         for name in names:
@@ -127,7 +130,14 @@ class Leaving:
 
 def _leaving(tx: Transaction, operation: Operation) -> list[Member]:
     found = [tx.roll.member_of(uid) for uid in operation.arguments["members"]]
-    return [one for one in found if one is not None and one.state is MemberState.DETACHING]
+    array_id = operation.arguments["array"]
+    return [
+        one for one in found if one is not None and (one.state, one.array_id) == (MemberState.DETACHING, array_id)
+    ]
+
+
+def _has_left(member: Member, array: Array) -> bool:
+    return member.left_array_id == array.array_id and member.array_id != array.array_id
 
 
 def _new_names(operation: Operation, member: Member) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from keyreeve_chassis.database.ports import Store
 from keyreeve_chassis.operations.ports import Operation, OperationState
 from keyreeve_chassis.processes import failpoints
-from keyreeve_membership.authorities.orders import order_of
+from keyreeve_membership.authorities.orders import order_of, require_unaltered
 from keyreeve_membership.authorities.ports import ArrayAuthorities, MemberFact, Order
 from keyreeve_membership.changes.progress import end, must_succeed
 from keyreeve_membership.roll.ports import Member, MemberState
@@ -44,6 +44,7 @@ class Publishing:
         if not rows:
             end(tx, operation, OperationState.SUCCEEDED, self.now())
             return {}, 0
+        require_unaltered(tx)
         grouped: dict[str, list[MemberFact]] = defaultdict(list)
         for member in rows:
             grouped[member.array_id].append(_fact(member))

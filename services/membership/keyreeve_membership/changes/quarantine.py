@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from keyreeve import errors
 from keyreeve_chassis.database.ports import Store
 from keyreeve_chassis.operations.ports import Operation, OperationState
+from keyreeve_membership.authorities.orders import require_unaltered
 from keyreeve_membership.authorities.ports import ArrayAuthorities
 from keyreeve_membership.changes.progress import end, must_succeed, publish_members
 from keyreeve_membership.roll.ports import Member, MemberState
@@ -39,6 +40,10 @@ class Quarantine:
         member = get_member(tx, name)
         if member.state is not MemberState.QUARANTINED:
             raise errors.MemberStateWrong(f"{name} is {member.state}", metadata={"member": name, "state": member.state})
+        if any(one.method == QUARANTINE and one.arguments["member"] == name for one in tx.operations.running()):
+            raise errors.MemberStateWrong(
+                f"the certificates of {name} are still being revoked", metadata={"member": name, "state": member.state}
+            )
         report = tx.roll.report(member.member_uid)
         if report is not None:
             tx.roll.put_report(replace(report, cloned=False, former_boot_id=""))
@@ -47,9 +52,17 @@ class Quarantine:
         return back
 
     async def step(self, store: Store[Transaction], operation: Operation) -> float:
-        """Revoke what a quarantined member has."""
+        """Revoke what a quarantined member has; of one that has left its array, leaving has revoked it."""
         arguments = operation.arguments
-        for authority_id in arguments["authorities"]:
+
+        def authorities(tx: Transaction) -> list[str]:
+            require_unaltered(tx)
+            member = tx.roll.member(arguments["member"])
+            if member is not None and member.state is MemberState.DETACHING:
+                raise errors.StoreUnavailable(f"{member.name} is leaving its array: that comes first")
+            return arguments["authorities"] if member is not None and member.state is MemberState.QUARANTINED else []
+
+        for authority_id in await store.read(authorities):
             with must_succeed():
                 await self.authorities.revoke_peer(authority_id, arguments["member"], superseded=False)
         await store.write(lambda tx: end(tx, operation, OperationState.SUCCEEDED, self.now()))

@@ -14,7 +14,7 @@ from keyreeve_chassis.database.ports import Store
 from keyreeve_chassis.leases.ports import LeaseLost
 from keyreeve_chassis.operations.ports import Operation, OperationState, Waiting
 from keyreeve_chassis.processes import failpoints
-from keyreeve_membership.authorities.orders import order_of
+from keyreeve_membership.authorities.orders import altered_operation, order_of, require_unaltered
 from keyreeve_membership.authorities.ports import ArrayAuthorities, ArrayAuthority, Order
 from keyreeve_membership.changes import progress
 from keyreeve_membership.changes.progress import end, move, publish_members, release
@@ -72,6 +72,8 @@ class RotationSteps:
         rotation_id = operation.arguments["rotation"]
         found = await store.read(lambda tx: tx.operations.get(operation.operation_id))
         state = await store.read(lambda tx: read_state(tx, get_rotation(tx, rotation_id)))
+        if rotation_id != operation.operation_id or state.rotation.ended_at is not None:
+            raise altered_operation(operation)
         if found is not None and found.cancel_requested and machine.may_roll_back(state.rotation):
             await store.write(lambda tx: self.rotations.roll_back(tx, rotation_id, operation.creator))
             return 0.0
@@ -94,6 +96,7 @@ class RotationSteps:
             case Phase.DISTRIBUTED:
                 await self._check_peers(store, state)
             case Phase.DISTRUSTED:
+                await store.read(require_unaltered)
                 await self.authorities.retire(await self._order(store, rotation), rotation.old_authority_id)
         state = await store.read(lambda tx: read_state(tx, get_rotation(tx, rotation.rotation_id)))
         if state.rotation.step != rotation.step:
@@ -107,6 +110,7 @@ class RotationSteps:
     async def _leave_phase(self, store: Store[Transaction], operation: Operation, state: RotationState) -> float:
         """Every counted member is ready."""
         rotation = state.rotation
+        await store.read(require_unaltered)
         match rotation.phase:
             case Phase.DISTRIBUTED:
                 made = await self.authorities.activate(await self._order(store, rotation), rotation.new_authority_id)

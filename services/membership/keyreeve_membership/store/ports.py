@@ -4,6 +4,7 @@ from typing import Protocol
 
 from keyreeve_chassis.leases.ports import Leases
 from keyreeve_chassis.operations.ports import OperationTransaction
+from keyreeve_chassis.trust_tables.ports import TrustRecords
 from keyreeve_membership.configuration.ports import SettingRecords
 from keyreeve_membership.epochs.ports import EpochRecords
 from keyreeve_membership.roll.ports import RollRecords
@@ -27,3 +28,6 @@ class Transaction(OperationTransaction, Protocol):
 
     @property
     def leases(self) -> Leases: ...
+
+    @property
+    def trust(self) -> TrustRecords: ...
