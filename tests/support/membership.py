@@ -250,7 +250,7 @@ class Agent:
                 await self.load()
             if told.peer_security and told.authority != self.authority and told.member.state != "quarantined":
                 await self.renew()
-        except ArrayNotFound:  # it has left the array since its report
+        except (AccessDenied, ArrayNotFound):  # it has left the array since its report
             return told
         return await self.report()
 

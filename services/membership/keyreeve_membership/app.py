@@ -106,7 +106,7 @@ class Membership:
             ),
             ServedService(
                 setting_service_pb2.DESCRIPTOR.services_by_name["SettingService"],
-                setting_servicer.SettingServicer(configuration, store, mutations),
+                setting_servicer.SettingServicer(configuration, store, mutations, refuse),
                 setting_servicer.ACCESS,
             ),
         ]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from keyreeve import errors, keys
-from keyreeve.membership_values import ArrayState, ArrayView, AuthorityUse, MemberState, Server
+from keyreeve.membership_values import ArrayState, ArrayView, AuthorityUse, MemberState, RotationKind, Server
 from keyreeve.request_ids import new_request_id
 from keyreeve.values import Name
 from keyreeve_chassis.database.opening import writing_database
@@ -186,6 +186,51 @@ async def test_an_agent_acts_for_its_own_server_only(membership: RunningMembersh
         assert [member async for member in stranger.members.list()]
     with pytest.raises(errors.AccessDenied):
         await anext(stranger.members.watch(array=one.array))
+
+
+async def test_an_agent_looks_at_its_own_array_only(membership: RunningMembership) -> None:
+    one, two = await membership.agent("one.example.test"), await membership.agent("two.example.test")
+    await one.turn()
+    own, stranger = one.client.membership, two.client.membership
+    rotation = await (await membership.client()).membership.rotations.start(one.array, RotationKind.SCHEDULED)
+    await membership.until(rotation.operation, [one])
+    for agent, allowed in ((own, True), (stranger, False)):
+        for read in (
+            agent.members.backup_primaries(one.array),
+            agent.bundles.get(one.array),
+            anext(agent.bundles.epochs(one.array)),
+            anext(agent.bundles.watch(one.array)),
+            agent.rotations.get(rotation.name),
+            anext(agent.rotations.list(array=one.array)),
+            anext(agent.rotations.watch(rotation.name)),
+        ):
+            if allowed:
+                await read
+            else:
+                with pytest.raises(errors.AccessDenied):
+                    await read
+    with pytest.raises(errors.AccessDenied):
+        await anext(own.rotations.list())
+    seen = await stranger.arrays.get(one.array)
+    assert (seen.primary, bool(seen.authority_sha256)) == (one.resource, True), "what a join needs"
+    assert (seen.member_count, seen.backup_primaries, seen.change) == (0, (), "")
+    assert seen in [one async for one in stranger.arrays.list()]
+    assert (await own.arrays.get(one.array)).member_count == 1
+
+
+async def test_an_agent_s_watch_of_the_bundle_ends_when_its_server_leaves_the_array(
+    membership: RunningMembership,
+) -> None:
+    one, two = await membership.array_of("one.example.test", "two.example.test")
+    admin = (await membership.client()).membership
+    async with aclosing(two.client.membership.bundles.watch(one.array)) as watch:
+        assert (await anext(watch)).epoch == 1
+        begun = await admin.arrays.detach(two.name)
+        await membership.until(begun.name, [one])
+        started = await admin.rotations.start(one.array, RotationKind.SCHEDULED)
+        await membership.until(started.operation, [one])
+        with pytest.raises(errors.AccessDenied):
+            await anext(watch)
 
 
 async def test_a_request_for_another_name_gets_no_certificate(membership: RunningMembership) -> None:

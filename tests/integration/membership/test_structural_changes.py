@@ -9,9 +9,10 @@ import pytest
 from sqlalchemy import text
 
 from keyreeve import errors
-from keyreeve.membership_values import ArrayState, MemberState, Server
+from keyreeve.membership_values import ArrayState, MemberState, RotationKind, Server
 from keyreeve.operation_values import OperationState
 from keyreeve_membership.authorities.ports import CaState
+from keyreeve_membership.configuration.settings_list import REPORT_INTERVAL
 from keyreeve_membership.store.tables import metadata
 from support.membership import RunningMembership, membership_settings, running_membership
 
@@ -222,6 +223,20 @@ async def test_agents_change_only_arrays_of_their_own(membership: RunningMembers
     assert begun.state is OperationState.RUNNING
 
 
+async def test_an_agent_joins_with_the_fingerprint_of_the_other_ca_and_not_with_its_own(
+    membership: RunningMembership,
+) -> None:
+    one, two = await membership.agent("one.example.test"), await membership.agent("two.example.test")
+    for agent in (one, two):
+        await agent.turn()
+    arrays = two.client.membership.arrays
+    own, other = await arrays.get(two.array), await arrays.get(one.array)
+    with pytest.raises(errors.FingerprintMismatch):
+        await arrays.join(one.name, two.name, accepted_sha256=own.authority_sha256)
+    begun = await arrays.join(one.name, two.name, accepted_sha256=other.authority_sha256)
+    assert (await membership.until(begun.name, [one, two])).state is OperationState.SUCCEEDED
+
+
 async def test_a_change_waits_while_the_ca_is_away_and_then_goes_on(membership: RunningMembership) -> None:
     one, two = await membership.array_of("one.example.test", "two.example.test")
     admin = (await membership.client()).membership
@@ -266,7 +281,7 @@ async def test_the_database_itself_allows_one_primary_and_one_server_to_a_name(m
 
 
 async def test_what_another_writes_into_the_roll_is_found_and_stops_changes(membership: RunningMembership) -> None:
-    _, two = await membership.array_of("one.example.test", "two.example.test")
+    one, two = await membership.array_of("one.example.test", "two.example.test")
     await membership.quiet()
     assert await membership.read(lambda tx: tx.trust.verify()) == []
     statement = text("UPDATE members SET address = '6.6.6.6:5427' WHERE name = 'two.example.test'")
@@ -275,7 +290,20 @@ async def test_what_another_writes_into_the_roll_is_found_and_stops_changes(memb
     assert trust is not None
     await membership.read(trust.look)
     admin = (await membership.client()).membership
-    for change in (admin.arrays.detach(two.name), admin.arrays.promote(two.name), two.renew()):
+    for change in (
+        admin.arrays.detach(two.name),
+        admin.arrays.promote(two.name),
+        two.renew(),
+        admin.members.quarantine(two.name, "why"),
+        admin.members.readmit(two.name),
+        admin.members.add_backup_primary(two.name),
+        admin.members.move_backup_primary(two.name, 1),
+        admin.members.remove_backup_primary(one.array),
+        admin.settings.update([two.name], {REPORT_INTERVAL: "7"}),
+        admin.rotations.start(one.array, RotationKind.SCHEDULED),
+        admin.rotations.roll_back("rotations/any"),
+        admin.rotations.waive("rotations/any"),
+    ):
         with pytest.raises(errors.TrustTableAltered):
             await change
     [alteration] = await membership.read(lambda tx: tx.trust.verify())

@@ -273,7 +273,7 @@ class JoinArrayRequest(_message.Message):
     """Required. The server that joins, `members/{member}`."""
     accepted_sha256: _builtins.bytes
     """Required with peer security. SHA-256 of the DER certificate of the array's CA (or of the joining server's CA, which
-    the caller at the primary is shown) that a person has accepted.
+    a person at the primary is shown) that a person has accepted. From the agent of the joining server: of the array's CA.
     """
     request_id: _builtins.str
     """Required. A UUID; a repeated id returns the stored response for 24 hours."""

@@ -99,7 +99,8 @@ class ArrayServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetArray(self, request, context):
-        """Gets an array.
+        """Gets an array. The agent of a server outside it sees what a join needs: no `member_count`, `change` and
+        `backup_primaries`.
 
         Reasons: ARRAY_NOT_FOUND.
         Callers: operators of every role, agents, credentials; gateways on behalf of operators.
@@ -110,7 +111,7 @@ class ArrayServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListArrays(self, request, context):
-        """Lists arrays in order of their names.
+        """Lists arrays in order of their names, for agents as GetArray.
 
         Callers: operators of every role, agents, credentials.
         Idempotent: read-only.
@@ -126,7 +127,7 @@ class ArrayServiceServicer:
 
         Reasons: ARRAY_NOT_FOUND, MEMBER_NOT_FOUND, NOT_STANDALONE (it has members beside it), NOT_PRIMARY (`primary` is not
         the primary), SAME_SERVER, CLOCK_SKEWED (metadata `member`, `client_time` and `server_time`),
-        RELEASE_MISMATCH, FINGERPRINT_MISMATCH (of the CA certificate that the other side is about to trust),
+        RELEASE_MISMATCH, FINGERPRINT_MISMATCH (`accepted_sha256` is of another CA),
         PEER_SECURITY_MISMATCH, CHANGE_IN_PROGRESS, VIEWS_DISAGREE (metadata `members`), UNREACHABLE, SESSIONS_RUNNING.
         Callers: admins, operators; the agent of the joining server; gateways on behalf of operators.
         Idempotent by request_id.

@@ -46,14 +46,15 @@ class ArrayServiceStub:
     Idempotent by request_id.
     """
     GetArray: _grpc.UnaryUnaryMultiCallable[_array_service_pb2.GetArrayRequest, _array_service_pb2.Array]
-    """Gets an array.
+    """Gets an array. The agent of a server outside it sees what a join needs: no `member_count`, `change` and
+    `backup_primaries`.
 
     Reasons: ARRAY_NOT_FOUND.
     Callers: operators of every role, agents, credentials; gateways on behalf of operators.
     Idempotent: read-only.
     """
     ListArrays: _grpc.UnaryUnaryMultiCallable[_array_service_pb2.ListArraysRequest, _array_service_pb2.ListArraysResponse]
-    """Lists arrays in order of their names.
+    """Lists arrays in order of their names, for agents as GetArray.
 
     Callers: operators of every role, agents, credentials.
     Idempotent: read-only.
@@ -65,7 +66,7 @@ class ArrayServiceStub:
 
     Reasons: ARRAY_NOT_FOUND, MEMBER_NOT_FOUND, NOT_STANDALONE (it has members beside it), NOT_PRIMARY (`primary` is not
     the primary), SAME_SERVER, CLOCK_SKEWED (metadata `member`, `client_time` and `server_time`),
-    RELEASE_MISMATCH, FINGERPRINT_MISMATCH (of the CA certificate that the other side is about to trust),
+    RELEASE_MISMATCH, FINGERPRINT_MISMATCH (`accepted_sha256` is of another CA),
     PEER_SECURITY_MISMATCH, CHANGE_IN_PROGRESS, VIEWS_DISAGREE (metadata `members`), UNREACHABLE, SESSIONS_RUNNING.
     Callers: admins, operators; the agent of the joining server; gateways on behalf of operators.
     Idempotent by request_id.
@@ -118,14 +119,15 @@ class ArrayServiceAsyncStub(ArrayServiceStub):
     Idempotent by request_id.
     """
     GetArray: _aio.UnaryUnaryMultiCallable[_array_service_pb2.GetArrayRequest, _array_service_pb2.Array]  # type: ignore[assignment]
-    """Gets an array.
+    """Gets an array. The agent of a server outside it sees what a join needs: no `member_count`, `change` and
+    `backup_primaries`.
 
     Reasons: ARRAY_NOT_FOUND.
     Callers: operators of every role, agents, credentials; gateways on behalf of operators.
     Idempotent: read-only.
     """
     ListArrays: _aio.UnaryUnaryMultiCallable[_array_service_pb2.ListArraysRequest, _array_service_pb2.ListArraysResponse]  # type: ignore[assignment]
-    """Lists arrays in order of their names.
+    """Lists arrays in order of their names, for agents as GetArray.
 
     Callers: operators of every role, agents, credentials.
     Idempotent: read-only.
@@ -137,7 +139,7 @@ class ArrayServiceAsyncStub(ArrayServiceStub):
 
     Reasons: ARRAY_NOT_FOUND, MEMBER_NOT_FOUND, NOT_STANDALONE (it has members beside it), NOT_PRIMARY (`primary` is not
     the primary), SAME_SERVER, CLOCK_SKEWED (metadata `member`, `client_time` and `server_time`),
-    RELEASE_MISMATCH, FINGERPRINT_MISMATCH (of the CA certificate that the other side is about to trust),
+    RELEASE_MISMATCH, FINGERPRINT_MISMATCH (`accepted_sha256` is of another CA),
     PEER_SECURITY_MISMATCH, CHANGE_IN_PROGRESS, VIEWS_DISAGREE (metadata `members`), UNREACHABLE, SESSIONS_RUNNING.
     Callers: admins, operators; the agent of the joining server; gateways on behalf of operators.
     Idempotent by request_id.
@@ -199,7 +201,8 @@ class ArrayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _array_service_pb2.GetArrayRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_array_service_pb2.Array, _abc.Awaitable[_array_service_pb2.Array]]:
-        """Gets an array.
+        """Gets an array. The agent of a server outside it sees what a join needs: no `member_count`, `change` and
+        `backup_primaries`.
 
         Reasons: ARRAY_NOT_FOUND.
         Callers: operators of every role, agents, credentials; gateways on behalf of operators.
@@ -212,7 +215,7 @@ class ArrayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _array_service_pb2.ListArraysRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_array_service_pb2.ListArraysResponse, _abc.Awaitable[_array_service_pb2.ListArraysResponse]]:
-        """Lists arrays in order of their names.
+        """Lists arrays in order of their names, for agents as GetArray.
 
         Callers: operators of every role, agents, credentials.
         Idempotent: read-only.
@@ -230,7 +233,7 @@ class ArrayServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Reasons: ARRAY_NOT_FOUND, MEMBER_NOT_FOUND, NOT_STANDALONE (it has members beside it), NOT_PRIMARY (`primary` is not
         the primary), SAME_SERVER, CLOCK_SKEWED (metadata `member`, `client_time` and `server_time`),
-        RELEASE_MISMATCH, FINGERPRINT_MISMATCH (of the CA certificate that the other side is about to trust),
+        RELEASE_MISMATCH, FINGERPRINT_MISMATCH (`accepted_sha256` is of another CA),
         PEER_SECURITY_MISMATCH, CHANGE_IN_PROGRESS, VIEWS_DISAGREE (metadata `members`), UNREACHABLE, SESSIONS_RUNNING.
         Callers: admins, operators; the agent of the joining server; gateways on behalf of operators.
         Idempotent by request_id.

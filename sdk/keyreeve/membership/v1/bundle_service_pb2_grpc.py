@@ -62,7 +62,7 @@ class BundleServiceServicer:
         """Gets the newest epoch of an array.
 
         Reasons: ARRAY_NOT_FOUND.
-        Callers: operators of every role, agents, credentials; gateways on behalf of operators.
+        Callers: operators of every role, agents of the array, credentials; gateways on behalf of operators.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -73,7 +73,7 @@ class BundleServiceServicer:
         """Lists the epochs of an array in order of their numbers: a member that slept walks forward.
 
         Reasons: ARRAY_NOT_FOUND.
-        Callers: operators of every role, agents, credentials.
+        Callers: operators of every role, agents of the array, credentials.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -84,7 +84,7 @@ class BundleServiceServicer:
         """Sends the newest epoch of an array at once and each later one, until the deadline of the stream, at most one hour.
 
         Reasons: ARRAY_NOT_FOUND.
-        Callers: operators of every role, agents, credentials.
+        Callers: operators of every role, agents of the array, credentials.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

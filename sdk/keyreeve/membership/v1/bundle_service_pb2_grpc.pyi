@@ -39,21 +39,21 @@ class BundleServiceStub:
     """Gets the newest epoch of an array.
 
     Reasons: ARRAY_NOT_FOUND.
-    Callers: operators of every role, agents, credentials; gateways on behalf of operators.
+    Callers: operators of every role, agents of the array, credentials; gateways on behalf of operators.
     Idempotent: read-only.
     """
     ListEpochs: _grpc.UnaryUnaryMultiCallable[_bundle_service_pb2.ListEpochsRequest, _bundle_service_pb2.ListEpochsResponse]
     """Lists the epochs of an array in order of their numbers: a member that slept walks forward.
 
     Reasons: ARRAY_NOT_FOUND.
-    Callers: operators of every role, agents, credentials.
+    Callers: operators of every role, agents of the array, credentials.
     Idempotent: read-only.
     """
     WatchBundle: _grpc.UnaryStreamMultiCallable[_bundle_service_pb2.WatchBundleRequest, _bundle_service_pb2.Epoch]
     """Sends the newest epoch of an array at once and each later one, until the deadline of the stream, at most one hour.
 
     Reasons: ARRAY_NOT_FOUND.
-    Callers: operators of every role, agents, credentials.
+    Callers: operators of every role, agents of the array, credentials.
     Idempotent: read-only.
     """
 
@@ -68,21 +68,21 @@ class BundleServiceAsyncStub(BundleServiceStub):
     """Gets the newest epoch of an array.
 
     Reasons: ARRAY_NOT_FOUND.
-    Callers: operators of every role, agents, credentials; gateways on behalf of operators.
+    Callers: operators of every role, agents of the array, credentials; gateways on behalf of operators.
     Idempotent: read-only.
     """
     ListEpochs: _aio.UnaryUnaryMultiCallable[_bundle_service_pb2.ListEpochsRequest, _bundle_service_pb2.ListEpochsResponse]  # type: ignore[assignment]
     """Lists the epochs of an array in order of their numbers: a member that slept walks forward.
 
     Reasons: ARRAY_NOT_FOUND.
-    Callers: operators of every role, agents, credentials.
+    Callers: operators of every role, agents of the array, credentials.
     Idempotent: read-only.
     """
     WatchBundle: _aio.UnaryStreamMultiCallable[_bundle_service_pb2.WatchBundleRequest, _bundle_service_pb2.Epoch]  # type: ignore[assignment]
     """Sends the newest epoch of an array at once and each later one, until the deadline of the stream, at most one hour.
 
     Reasons: ARRAY_NOT_FOUND.
-    Callers: operators of every role, agents, credentials.
+    Callers: operators of every role, agents of the array, credentials.
     Idempotent: read-only.
     """
 
@@ -100,7 +100,7 @@ class BundleServiceServicer(metaclass=_abc_1.ABCMeta):
         """Gets the newest epoch of an array.
 
         Reasons: ARRAY_NOT_FOUND.
-        Callers: operators of every role, agents, credentials; gateways on behalf of operators.
+        Callers: operators of every role, agents of the array, credentials; gateways on behalf of operators.
         Idempotent: read-only.
         """
 
@@ -113,7 +113,7 @@ class BundleServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists the epochs of an array in order of their numbers: a member that slept walks forward.
 
         Reasons: ARRAY_NOT_FOUND.
-        Callers: operators of every role, agents, credentials.
+        Callers: operators of every role, agents of the array, credentials.
         Idempotent: read-only.
         """
 
@@ -126,7 +126,7 @@ class BundleServiceServicer(metaclass=_abc_1.ABCMeta):
         """Sends the newest epoch of an array at once and each later one, until the deadline of the stream, at most one hour.
 
         Reasons: ARRAY_NOT_FOUND.
-        Callers: operators of every role, agents, credentials.
+        Callers: operators of every role, agents of the array, credentials.
         Idempotent: read-only.
         """
 

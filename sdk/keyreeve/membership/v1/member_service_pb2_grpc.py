@@ -201,7 +201,7 @@ class MemberServiceServicer:
         """Lists the backup primaries of an array, the first to be promoted first.
 
         Reasons: ARRAY_NOT_FOUND.
-        Callers: operators of every role, agents, credentials; gateways on behalf of operators.
+        Callers: operators of every role, agents of the array, credentials; gateways on behalf of operators.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

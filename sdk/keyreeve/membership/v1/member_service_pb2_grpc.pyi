@@ -101,7 +101,7 @@ class MemberServiceStub:
     """Lists the backup primaries of an array, the first to be promoted first.
 
     Reasons: ARRAY_NOT_FOUND.
-    Callers: operators of every role, agents, credentials; gateways on behalf of operators.
+    Callers: operators of every role, agents of the array, credentials; gateways on behalf of operators.
     Idempotent: read-only.
     """
     AddBackupPrimary: _grpc.UnaryUnaryMultiCallable[_member_service_pb2.AddBackupPrimaryRequest, _member_service_pb2.BackupPrimaries]
@@ -199,7 +199,7 @@ class MemberServiceAsyncStub(MemberServiceStub):
     """Lists the backup primaries of an array, the first to be promoted first.
 
     Reasons: ARRAY_NOT_FOUND.
-    Callers: operators of every role, agents, credentials; gateways on behalf of operators.
+    Callers: operators of every role, agents of the array, credentials; gateways on behalf of operators.
     Idempotent: read-only.
     """
     AddBackupPrimary: _aio.UnaryUnaryMultiCallable[_member_service_pb2.AddBackupPrimaryRequest, _member_service_pb2.BackupPrimaries]  # type: ignore[assignment]
@@ -348,7 +348,7 @@ class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists the backup primaries of an array, the first to be promoted first.
 
         Reasons: ARRAY_NOT_FOUND.
-        Callers: operators of every role, agents, credentials; gateways on behalf of operators.
+        Callers: operators of every role, agents of the array, credentials; gateways on behalf of operators.
         Idempotent: read-only.
         """
 

@@ -94,7 +94,7 @@ class RotationServiceServicer:
         """Gets a rotation.
 
         Reasons: ROTATION_NOT_FOUND.
-        Callers: operators of every role, agents, credentials.
+        Callers: operators of every role, agents of the array, credentials.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -104,7 +104,7 @@ class RotationServiceServicer:
     def ListRotations(self, request, context):
         """Lists rotations, the newest first.
 
-        Callers: operators of every role, agents, credentials.
+        Callers: operators of every role, agents of the array, credentials.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -115,7 +115,7 @@ class RotationServiceServicer:
         """Sends a rotation at once and after each change, until it has ended or the deadline of the stream has passed.
 
         Reasons: ROTATION_NOT_FOUND.
-        Callers: operators of every role, agents, credentials.
+        Callers: operators of every role, agents of the array, credentials.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

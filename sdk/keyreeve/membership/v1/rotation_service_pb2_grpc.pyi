@@ -47,20 +47,20 @@ class RotationServiceStub:
     """Gets a rotation.
 
     Reasons: ROTATION_NOT_FOUND.
-    Callers: operators of every role, agents, credentials.
+    Callers: operators of every role, agents of the array, credentials.
     Idempotent: read-only.
     """
     ListRotations: _grpc.UnaryUnaryMultiCallable[_rotation_service_pb2.ListRotationsRequest, _rotation_service_pb2.ListRotationsResponse]
     """Lists rotations, the newest first.
 
-    Callers: operators of every role, agents, credentials.
+    Callers: operators of every role, agents of the array, credentials.
     Idempotent: read-only.
     """
     WatchRotation: _grpc.UnaryStreamMultiCallable[_rotation_service_pb2.WatchRotationRequest, _rotation_service_pb2.Rotation]
     """Sends a rotation at once and after each change, until it has ended or the deadline of the stream has passed.
 
     Reasons: ROTATION_NOT_FOUND.
-    Callers: operators of every role, agents, credentials.
+    Callers: operators of every role, agents of the array, credentials.
     Idempotent: read-only.
     """
     RollBackRotation: _grpc.UnaryUnaryMultiCallable[_rotation_service_pb2.RollBackRotationRequest, _rotation_service_pb2.Rotation]
@@ -108,20 +108,20 @@ class RotationServiceAsyncStub(RotationServiceStub):
     """Gets a rotation.
 
     Reasons: ROTATION_NOT_FOUND.
-    Callers: operators of every role, agents, credentials.
+    Callers: operators of every role, agents of the array, credentials.
     Idempotent: read-only.
     """
     ListRotations: _aio.UnaryUnaryMultiCallable[_rotation_service_pb2.ListRotationsRequest, _rotation_service_pb2.ListRotationsResponse]  # type: ignore[assignment]
     """Lists rotations, the newest first.
 
-    Callers: operators of every role, agents, credentials.
+    Callers: operators of every role, agents of the array, credentials.
     Idempotent: read-only.
     """
     WatchRotation: _aio.UnaryStreamMultiCallable[_rotation_service_pb2.WatchRotationRequest, _rotation_service_pb2.Rotation]  # type: ignore[assignment]
     """Sends a rotation at once and after each change, until it has ended or the deadline of the stream has passed.
 
     Reasons: ROTATION_NOT_FOUND.
-    Callers: operators of every role, agents, credentials.
+    Callers: operators of every role, agents of the array, credentials.
     Idempotent: read-only.
     """
     RollBackRotation: _aio.UnaryUnaryMultiCallable[_rotation_service_pb2.RollBackRotationRequest, _rotation_service_pb2.Rotation]  # type: ignore[assignment]
@@ -178,7 +178,7 @@ class RotationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Gets a rotation.
 
         Reasons: ROTATION_NOT_FOUND.
-        Callers: operators of every role, agents, credentials.
+        Callers: operators of every role, agents of the array, credentials.
         Idempotent: read-only.
         """
 
@@ -190,7 +190,7 @@ class RotationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_rotation_service_pb2.ListRotationsResponse, _abc.Awaitable[_rotation_service_pb2.ListRotationsResponse]]:
         """Lists rotations, the newest first.
 
-        Callers: operators of every role, agents, credentials.
+        Callers: operators of every role, agents of the array, credentials.
         Idempotent: read-only.
         """
 
@@ -203,7 +203,7 @@ class RotationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Sends a rotation at once and after each change, until it has ended or the deadline of the stream has passed.
 
         Reasons: ROTATION_NOT_FOUND.
-        Callers: operators of every role, agents, credentials.
+        Callers: operators of every role, agents of the array, credentials.
         Idempotent: read-only.
         """
 

@@ -185,6 +185,8 @@ def _require_begun(operation: Operation, member: Member, target: Array, own: Arr
     retiring = operation.phase == "retiring"
     require_change_of([own] if retiring else [own, target], operation)
     place = (member.state, member.array_id, member.joining_array_id)
-    begun = own.state is ArrayState.DISSOLVED if retiring else place == (MemberState.JOINING, own.array_id, target.array_id)
+    begun = (
+        own.state is ArrayState.DISSOLVED if retiring else place == (MemberState.JOINING, own.array_id, target.array_id)
+    )
     if not begun:
         raise altered_operation(operation)

@@ -33,7 +33,9 @@ class Leaving:
 
     async def step(self, store: Store[Transaction], operation: Operation) -> float:
         """Do what is next; return the seconds to rest."""
-        await store.read(lambda tx: require_change_of([get_array(tx, present(tx, operation).arguments["array"])], operation))
+        await store.read(
+            lambda tx: require_change_of([get_array(tx, present(tx, operation).arguments["array"])], operation)
+        )
         if operation.phase == "revoking":
             with must_succeed():
                 await self._revoke(store, operation)
@@ -131,9 +133,7 @@ class Leaving:
 def _leaving(tx: Transaction, operation: Operation) -> list[Member]:
     found = [tx.roll.member_of(uid) for uid in operation.arguments["members"]]
     array_id = operation.arguments["array"]
-    return [
-        one for one in found if one is not None and (one.state, one.array_id) == (MemberState.DETACHING, array_id)
-    ]
+    return [one for one in found if one is not None and (one.state, one.array_id) == (MemberState.DETACHING, array_id)]
 
 
 def _has_left(member: Member, array: Array) -> bool:

@@ -29,10 +29,14 @@ def refuse_join(
     secondary: Member,
     *,
     accepted_sha256: bytes,
+    by_agent: bool,
     now_ms: int,
     lost_seconds: int,
 ) -> None:
-    """Raise the reason why `secondary` of `own` cannot join the array of `primary`, if there is one."""
+    """Raise the reason why `secondary` of `own` cannot join the array of `primary`, if there is one.
+
+    A person at the primary is shown the CA of the joining server, and accepts that; its agent knows its own CA anyway.
+    """
     if primary.member_uid == secondary.member_uid:
         raise errors.SameServer(f"{primary.name} cannot join itself", metadata={"member": primary.name})
     if not primary.primary:
@@ -55,12 +59,11 @@ def refuse_join(
             f"{primary.name} runs {primary.release}, {secondary.name} runs {secondary.release}",
             metadata={"primary": primary.release, "secondary": secondary.release},
         )
-    if target.array.peer_security and accepted_sha256 not in {
-        target.array.authority_sha256,
-        own.array.authority_sha256,
-    }:
+    accepted = {target.array.authority_sha256} | (set() if by_agent else {own.array.authority_sha256})
+    if target.array.peer_security and accepted_sha256 not in accepted:
         raise errors.FingerprintMismatch(
-            "the accepted fingerprint is that of neither CA", metadata={"fingerprint": accepted_sha256.hex()}
+            f"the accepted fingerprint is not that of the CA of {target.array.array_id}",
+            metadata={"fingerprint": accepted_sha256.hex()},
         )
     for member, facts in ((secondary, own), (primary, target)):
         refuse_unreachable(member, facts.reports.get(member.member_uid), now_ms, lost_seconds)

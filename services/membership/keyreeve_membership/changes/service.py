@@ -27,8 +27,17 @@ class Changes:
     lost_seconds: int
     """Age of a report from which a server counts as unreachable."""
 
-    def join(self, tx: Transaction, primary: str, secondary: str, accepted_sha256: bytes, actor: str) -> Operation:
-        """Begin to add a server to an array. Raises the reasons of `rules.refuse_join`."""
+    def join(
+        self,
+        tx: Transaction,
+        primary: str,
+        secondary: str,
+        accepted_sha256: bytes,
+        actor: str,
+        *,
+        by_agent: bool = False,
+    ) -> Operation:
+        """Begin to add a server to an array, for a person or for its agent. Raises the reasons of `rules.refuse_join`."""
         first, second = get_member(tx, primary), get_member(tx, secondary)
         # In one order everywhere, so that two joins never wait for each other.
         locked = {array_id: lock(tx, array_id) for array_id in sorted({first.array_id, second.array_id})}
@@ -39,6 +48,7 @@ class Changes:
             own,
             second,
             accepted_sha256=accepted_sha256,
+            by_agent=by_agent,
             now_ms=self.now_ms(),
             lost_seconds=self.lost_seconds,
         )

@@ -1,6 +1,6 @@
 """SettingService: access rules, and messages to values and back."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from keyreeve.membership.v1 import setting_service_pb2 as pb
@@ -36,6 +36,8 @@ class SettingServicer:
     configuration: Configuration
     store: Store[Transaction]
     mutations: Mutations[Transaction]
+    refuse_altered: Callable[[], None]
+    """Raises `TrustTableAltered` while another has written into the roll."""
 
     async def GetSettings(self, request: pb.GetSettingsRequest, call: Call) -> pb.Settings:
         member, caller, names = id_of(request.member, "members", "member"), caller_of(call), tuple(request.names)
@@ -64,6 +66,7 @@ class SettingServicer:
                 settings=[_message(one.name, self.configuration.settings_of(tx, one.name)) for one in found]
             )
 
+        self.refuse_altered()
         return await self.mutations(call, request, update)
 
 

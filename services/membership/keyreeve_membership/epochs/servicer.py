@@ -2,15 +2,17 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 
 from keyreeve.membership.v1 import bundle_service_pb2 as pb
 from keyreeve_chassis.changes.shared_reads import SharedReads
 from keyreeve_chassis.database.ports import Store
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness, through_gateways
-from keyreeve_chassis.guard.call import Call, id_of, invalid
+from keyreeve_chassis.guard.call import Call, caller_of, id_of, invalid
 from keyreeve_chassis.guard.paging import Pages
 from keyreeve_membership.epochs.ports import Epoch
 from keyreeve_membership.messages import epoch_message
+from keyreeve_membership.roll.access import require_array_of
 from keyreeve_membership.roll.array_servicer import READERS
 from keyreeve_membership.roll.service import get_array
 from keyreeve_membership.store.ports import Transaction
@@ -40,16 +42,26 @@ class BundleServicer:
     """What the streams follow epochs with."""
 
     async def GetBundle(self, request: pb.GetBundleRequest, call: Call) -> pb.Epoch:
-        array_id = id_of(request.array, "arrays", "array")
-        return epoch_message(await self.store.read(lambda tx: _newest(tx, array_id)))
+        caller, array_id = caller_of(call), id_of(request.array, "arrays", "array")
+
+        def read(tx: Transaction) -> Epoch:
+            require_array_of(tx, caller, array_id)
+            return _newest(tx, array_id)
+
+        return epoch_message(await self.store.read(read))
 
     async def ListEpochs(self, request: pb.ListEpochsRequest, call: Call) -> pb.ListEpochsResponse:
-        page, array_id = self.pages.open(call, request), id_of(request.array, "arrays", "array")
+        page, caller, array_id = (
+            self.pages.open(call, request),
+            caller_of(call),
+            id_of(request.array, "arrays", "array"),
+        )
         if request.from_epoch < 0:
             raise invalid("from_epoch", "must not be negative")
         after = int(page.after) if page.after else request.from_epoch - 1
 
         def read(tx: Transaction) -> list[Epoch]:
+            require_array_of(tx, caller, array_id)
             get_array(tx, array_id)
             return list(tx.epochs.page(array_id, after=after, limit=page.size + 1))
 
@@ -60,10 +72,13 @@ class BundleServicer:
         )
 
     async def WatchBundle(self, request: pb.WatchBundleRequest, call: Call) -> AsyncIterator[pb.Epoch]:
-        array_id, sent, wait = id_of(request.array, "arrays", "array"), 0, self.streams.follower()
+        array_id, sent, wait = id_of(request.array, "arrays", "array"), -1, self.streams.follower()
+        caller = caller_of(call)
         while True:
             newest = await self.streams.read(array_id, lambda tx: _newest(tx, array_id))
             if newest.epoch != sent:
+                # Not in the shared read: each caller has its own array.
+                await self.store.read(partial(require_array_of, caller=caller, array_id=array_id))
                 sent = newest.epoch
                 yield epoch_message(newest)
             await wait(_WATCH_SECONDS)

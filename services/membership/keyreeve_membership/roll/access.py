@@ -14,12 +14,17 @@ def require_agent_of(caller: Caller, *members: str) -> None:
         )
 
 
+def may_look_at(tx: RollTransaction, caller: Caller, array_id: str) -> bool:
+    """Whether a caller is no agent, or that of a server that is in an array or joins it."""
+    if caller.role is not Role.MEMBER:
+        return True
+    member = tx.roll.member(caller.id.path[-1])
+    return member is not None and bool(array_id) and array_id in {member.array_id, member.joining_array_id}
+
+
 def require_array_of(tx: RollTransaction, caller: Caller, array_id: str) -> None:
     """Refuse agents of servers that are neither in an array nor joining it. Raises `AccessDenied`."""
-    if caller.role is not Role.MEMBER:
-        return
-    member = tx.roll.member(caller.id.path[-1])
-    if member is None or not array_id or array_id not in {member.array_id, member.joining_array_id}:
+    if not may_look_at(tx, caller, array_id):
         raise AccessDenied(f"{caller} may look at its own array only", metadata={"array": array_id})
 
 

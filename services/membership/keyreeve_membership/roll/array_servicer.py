@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from keyreeve.identity import OPERATOR_ROLES, Role
+from keyreeve.identity import OPERATOR_ROLES, Caller, Role
 from keyreeve.membership.v1 import array_service_pb2 as pb
 from keyreeve.membership.v1 import member_service_pb2 as member_pb
 from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
@@ -19,7 +19,7 @@ from keyreeve_membership.changes.progress import publish_members
 from keyreeve_membership.changes.service import Changes
 from keyreeve_membership.messages import array_message
 from keyreeve_membership.roll import names
-from keyreeve_membership.roll.access import require_agent_of, require_agent_of_primary
+from keyreeve_membership.roll.access import may_look_at, require_agent_of, require_agent_of_primary
 from keyreeve_membership.roll.digests import sha256
 from keyreeve_membership.roll.ports import Array
 from keyreeve_membership.roll.service import Roll, Server, get_array, get_member
@@ -92,16 +92,16 @@ class ArrayServicer:
         return await self.mutations.prepared(call, request, prepare)
 
     async def GetArray(self, request: pb.GetArrayRequest, call: Call) -> pb.Array:
-        array_id = id_of(request.name, "arrays")
-        return await self.store.read(lambda tx: _message(tx, get_array(tx, array_id)))
+        caller, array_id = caller_of(call), id_of(request.name, "arrays")
+        return await self.store.read(lambda tx: _seen_by(tx, caller, get_array(tx, array_id)))
 
     async def ListArrays(self, request: pb.ListArraysRequest, call: Call) -> pb.ListArraysResponse:
-        page = self.pages.open(call, request)
+        page, caller = self.pages.open(call, request), caller_of(call)
 
         def read(tx: Transaction) -> tuple[list[pb.Array], str | None]:
             rows = tx.roll.arrays(after=page.after, limit=page.size + 1, dissolved=request.show_dissolved)
             last = rows[page.size - 1].array_id if len(rows) > page.size else None
-            return [_message(tx, row) for row in rows[: page.size]], last
+            return [_seen_by(tx, caller, row) for row in rows[: page.size]], last
 
         arrays, last = await self.store.read(read)
         return pb.ListArraysResponse(arrays=arrays, next_page_token=page.next_token(last))
@@ -113,7 +113,9 @@ class ArrayServicer:
         return await self._begin(
             request,
             call,
-            lambda tx: self.changes.join(tx, primary, secondary, request.accepted_sha256, str(caller)),
+            lambda tx: self.changes.join(
+                tx, primary, secondary, request.accepted_sha256, str(caller), by_agent=caller.role is Role.MEMBER
+            ),
         )
 
     async def DetachMember(self, request: pb.DetachMemberRequest, call: Call) -> operation_pb.Operation:
@@ -167,6 +169,15 @@ def read_server(message: member_pb.Server) -> Server:
         names.check_external_names(tuple(message.external_names), "server.external_names"),
         names.check_release(message.release, "server.release"),
     )
+
+
+def _seen_by(tx: Transaction, caller: Caller, array: Array) -> pb.Array:
+    """An array as a caller sees it: of other arrays than its own, an agent sees what a join needs."""
+    message = _message(tx, array)
+    if not may_look_at(tx, caller, array.array_id):
+        for field in ("member_count", "change", "backup_primaries"):
+            message.ClearField(field)
+    return message
 
 
 def _message(tx: Transaction, array: Array) -> pb.Array:

@@ -210,17 +210,24 @@ class MemberServicer:
         comment = printable(request.comment, "comment")
         if not 1 <= len(comment) <= _LONGEST_COMMENT:
             raise invalid("comment", f"1 to {_LONGEST_COMMENT} characters are required")
+        self.refuse_altered()
         return await self.mutations(
             call, request, lambda tx: member_message(self.quarantine.quarantine(tx, name, actor, comment))
         )
 
     async def ReadmitMember(self, request: pb.ReadmitMemberRequest, call: Call) -> pb.Member:
         name, actor = id_of(request.name, "members"), str(caller_of(call))
+        self.refuse_altered()
         return await self.mutations(call, request, lambda tx: member_message(self.quarantine.readmit(tx, name, actor)))
 
     async def ListBackupPrimaries(self, request: pb.ListBackupPrimariesRequest, call: Call) -> pb.BackupPrimaries:
-        array_id = id_of(request.array, "arrays", "array")
-        return await self.store.read(lambda tx: _backups(backups.list_backups(tx, array_id)))
+        caller, array_id = caller_of(call), id_of(request.array, "arrays", "array")
+
+        def read(tx: Transaction) -> pb.BackupPrimaries:
+            require_array_of(tx, caller, array_id)
+            return _backups(backups.list_backups(tx, array_id))
+
+        return await self.store.read(read)
 
     async def AddBackupPrimary(self, request: pb.AddBackupPrimaryRequest, call: Call) -> pb.BackupPrimaries:
         name, caller = id_of(request.member, "members", "member"), caller_of(call)
@@ -231,6 +238,7 @@ class MemberServicer:
             require_agent_of_primary(tx, caller, get_member(tx, name).array_id)
             return _backups(backups.add_backup(tx, name, request.position))
 
+        self.refuse_altered()
         return await self.mutations(call, request, add)
 
     async def MoveBackupPrimary(self, request: pb.MoveBackupPrimaryRequest, call: Call) -> pb.BackupPrimaries:
@@ -242,6 +250,7 @@ class MemberServicer:
             require_agent_of_primary(tx, caller, get_member(tx, name).array_id)
             return _backups(backups.move_backup(tx, name, request.position))
 
+        self.refuse_altered()
         return await self.mutations(call, request, move)
 
     async def RemoveBackupPrimary(self, request: pb.RemoveBackupPrimaryRequest, call: Call) -> pb.BackupPrimaries:
@@ -252,6 +261,7 @@ class MemberServicer:
             require_agent_of_primary(tx, caller, array_id)
             return _backups(backups.remove_backups(tx, array_id, name))
 
+        self.refuse_altered()
         return await self.mutations(call, request, remove)
 
 

@@ -12,7 +12,7 @@ from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
 from keyreeve_chassis.guard.call import Call, caller_of, chosen, duration_of, id_of, invalid
 from keyreeve_chassis.guard.paging import Pages
 from keyreeve_chassis.idempotency.mutation import Mutations
-from keyreeve_membership.roll.access import require_agent_of
+from keyreeve_membership.roll.access import require_agent_of, require_array_of
 from keyreeve_membership.roll.array_servicer import READ, READERS
 from keyreeve_membership.roll.names import check_boot_id
 from keyreeve_membership.roll.service import Roll
@@ -78,14 +78,21 @@ class RotationServicer:
         )
 
     async def GetRotation(self, request: pb.GetRotationRequest, call: Call) -> pb.Rotation:
-        rotation_id = id_of(request.name, "rotations")
-        return await self.store.read(lambda tx: rotation_message(tx, get_rotation(tx, rotation_id)))
+        caller, rotation_id = caller_of(call), id_of(request.name, "rotations")
+
+        def read(tx: Transaction) -> pb.Rotation:
+            rotation = get_rotation(tx, rotation_id)
+            require_array_of(tx, caller, rotation.array_id)
+            return rotation_message(tx, rotation)
+
+        return await self.store.read(read)
 
     async def ListRotations(self, request: pb.ListRotationsRequest, call: Call) -> pb.ListRotationsResponse:
-        page = self.pages.open(call, request)
+        page, caller = self.pages.open(call, request), caller_of(call)
         array_id = id_of(request.array, "arrays", "array") if request.array else ""
 
         def read(tx: Transaction) -> tuple[list[pb.Rotation], str | None]:
+            require_array_of(tx, caller, array_id)
             rows = tx.rotations.page(before=page.after, limit=page.size + 1, array_id=array_id)
             last = rows[page.size - 1].rotation_id if len(rows) > page.size else None
             return [rotation_message(tx, row, members=False) for row in rows[: page.size]], last
@@ -95,6 +102,7 @@ class RotationServicer:
 
     async def WatchRotation(self, request: pb.WatchRotationRequest, call: Call) -> AsyncIterator[pb.Rotation]:
         rotation_id, sent, wait = id_of(request.name, "rotations"), None, self.streams.follower()
+        await self.GetRotation(pb.GetRotationRequest(name=request.name), call)
         while True:
             message = await self.streams.read(
                 rotation_id, lambda tx: rotation_message(tx, get_rotation(tx, rotation_id))
@@ -108,6 +116,7 @@ class RotationServicer:
 
     async def RollBackRotation(self, request: pb.RollBackRotationRequest, call: Call) -> pb.Rotation:
         rotation_id, actor = id_of(request.name, "rotations"), str(caller_of(call))
+        self.refuse_altered()
         return await self.mutations(
             call, request, lambda tx: rotation_message(tx, self.rotations.roll_back(tx, rotation_id, actor))
         )
@@ -118,6 +127,7 @@ class RotationServicer:
             {pb.WAIVED_CHECK_STATEMENT: True, pb.WAIVED_CHECK_OLD_CERTIFICATES: False}, request.check, "check"
         )
         member = id_of(request.member, "members", "member") if of_member else None
+        self.refuse_altered()
         return await self.mutations(
             call, request, lambda tx: rotation_message(tx, self.rotations.waive(tx, rotation_id, member))
         )
