@@ -17,7 +17,7 @@ from keyreeve.plaintext import Plaintext
 
 MOST_BYTES = 1 << 20
 """Of one file."""
-_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----\r?\n.*?-----END \1-----", re.DOTALL)
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----[ \t]*\r?\n.*?-----END \1-----", re.DOTALL)
 _PRIVATE = {b"PRIVATE KEY", b"RSA PRIVATE KEY", b"EC PRIVATE KEY", b"ENCRYPTED PRIVATE KEY"}
 _PKCS12 = re.compile(rb"\x30(\x80|[\x81-\x84].{1,4}?|[\x00-\x7f])\x02\x01\x03\x30", re.DOTALL)
 _ENCRYPTED_PKCS8 = re.compile(rb"\x30[\x81-\x84]?.{1,4}?\x30.{1,2}?\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x05", re.DOTALL)
@@ -89,8 +89,9 @@ def holds_private_key(data: bytes) -> bool:
 
 
 def is_public(data: bytes) -> bool:
-    """Whether a file contains nothing but what may be published; what cannot be read is not public."""
-    return all(e.kind in _PUBLIC_KINDS for e in inspect_file(data))
+    """Whether a file contains nothing but what may be published; what cannot be read, or is beside PEM blocks, may not."""
+    blocks = _BLOCK.search(data) is not None
+    return not (blocks and _BLOCK.sub(b"", data).strip()) and all(e.kind in _PUBLIC_KINDS for e in inspect_file(data))
 
 
 def load_private_key(data: bytes, passphrase: Plaintext | None = None) -> PrivateKeyTypes:

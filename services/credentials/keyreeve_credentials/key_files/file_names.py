@@ -10,7 +10,8 @@ from collections.abc import Collection
 from keyreeve_credentials.key_documents.attributes import refused
 
 _BASENAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
-_FILE = re.compile(r"(?=.{1,128}\Z)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\Z")
+_MOST_CHARACTERS = 128
+_FILE = re.compile(rf"(?=.{{1,{_MOST_CHARACTERS}}}\Z)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\Z")
 
 KEY, REQUEST, CERTIFICATE, BUNDLE = ".key", ".csr", ".crt", "-bundle.crt"
 """What is appended to a basename."""
@@ -36,9 +37,12 @@ def basename_of(name: str) -> str:
 
 
 def restorable_name(name: str, number: int) -> str:
-    """Return the name under which a replaced file is kept: `web.key` as `web-replaced-1.key`."""
-    base, dot, extension = name.partition(".")
-    return f"{base}-replaced-{number}{dot}{extension}"
+    """Return the name under which a replaced file is kept: `web.key` as `web-replaced-1.key`. Long names are cut."""
+    base, dot, extension = name.rpartition(".") if "." in name else (name, "", "")
+    end = f"-replaced-{number}{dot}{extension}"
+    if len(end) >= _MOST_CHARACTERS:
+        base, end = name, f"-replaced-{number}"
+    return base[: _MOST_CHARACTERS - len(end)].rstrip(".") + end
 
 
 def free_number(names: Collection[str], taken: Collection[str]) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from keyreeve.errors import KeyFileExists, KeyFileInUse
-from keyreeve_credentials.key_files.file_names import CERTIFICATE, KEY, basename_of, free_number, restorable_name
+from keyreeve_credentials.key_files.file_names import CERTIFICATE, KEY, free_number, restorable_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,4 +52,4 @@ def used_with(names: Collection[str], in_use: Collection[str]) -> list[str]:
 
 def pair_of(key: str) -> tuple[str, str]:
     """Return the names of a key and of its certificate."""
-    return key, f"{basename_of(key)}{CERTIFICATE}"
+    return key, f"{key.removesuffix(KEY)}{CERTIFICATE}"

@@ -9,7 +9,7 @@ from keyreeve.plaintext import Plaintext
 from keyreeve_credentials.entries.service import Alarm, Sealing
 from keyreeve_credentials.key_documents.contents import MOST_BYTES, holds_private_key
 from keyreeve_credentials.key_files.ports import CONTENTS, MOST_FILES, KeyFileTransaction, Space, StoredFile
-from keyreeve_credentials.key_files.replacing import replace_files
+from keyreeve_credentials.key_files.replacing import replace_files, used_with
 from keyreeve_credentials.keys.envelope import DoesNotOpen, Place
 
 
@@ -70,6 +70,9 @@ class KeyFiles:
         except DoesNotOpen:
             self.alarm(stored.resource_name, "it does not open at its place")
             raise errors.KeyFileDamaged(f"{stored.resource_name} is damaged or has been tampered with") from None
+        except errors.VaultKeyUnavailable:
+            self.alarm(stored.resource_name, f"its key {stored.sealed.kek_id} cannot be used for this array")
+            raise
 
     def read(self, tx: KeyFileTransaction, space: Space, name: str) -> bytes:
         """Return the contents of a file. Raises as `get` and `open`."""
@@ -88,8 +91,8 @@ class KeyFiles:
         found, uses = self.get(tx, space, name), tx.key_files.uses(space)
         if name == new_name:
             return found
-        if name in uses and not overwriting.force:
-            raise errors.KeyFileInUse(f"the file {name} is not renamed: {', '.join(uses[name])} uses it")
+        if not overwriting.force:
+            _refuse_in_use(name, uses, "renamed")
         existing = tx.key_files.names(space)
         moved = replace_files({new_name}, existing, uses, replace=overwriting.replace, force=overwriting.force).kept
         for old, new in moved.items():
@@ -98,9 +101,8 @@ class KeyFiles:
 
     def delete(self, tx: KeyFileTransaction, space: Space, name: str, *, force: bool) -> None:
         """Delete a file. Raises `KeyFileNotFound`, `KeyFileInUse`."""
-        used = tx.key_files.uses(space).get(name, ())
-        if used and not force:
-            raise errors.KeyFileInUse(f"the file {name} is not deleted: {', '.join(used)} uses it")
+        if not force:
+            _refuse_in_use(name, tx.key_files.uses(space), "deleted")
         if not tx.key_files.delete(space, name):
             raise errors.KeyFileNotFound(f"the server {space.server} of the array {space.array_id} has no file {name}")
 
@@ -135,3 +137,10 @@ class KeyFiles:
     def _place(self, stored: StoredFile) -> Place:
         space = stored.space
         return self.vault.place(space.array_id, stored.file_uid, space.server, stored.name, stored.encryption)
+
+
+def _refuse_in_use(name: str, uses: Mapping[str, Sequence[str]], action: str) -> None:
+    """Raise `KeyFileInUse` for a file that a service uses, and for the key of a certificate that one uses."""
+    for used in [name] if name in uses else used_with([name], uses):
+        its = "it" if used == name else f"its certificate {used}"
+        raise errors.KeyFileInUse(f"the file {name} is not {action}: {', '.join(uses[used])} uses {its}")

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -22,7 +22,7 @@ from keyreeve_credentials.key_documents.making import (
     sign_request,
 )
 from keyreeve_credentials.key_files.file_names import BUNDLE, CERTIFICATE, KEY, REQUEST, basename_of
-from keyreeve_credentials.key_files.ports import KeyFileTransaction, Space
+from keyreeve_credentials.key_files.ports import KeyFileTransaction, Space, StoredFile
 from keyreeve_credentials.key_files.service import KeyFiles
 
 _SERIAL_BITS = 159
@@ -67,8 +67,12 @@ class Workshop:
             space, f"{basename}{REQUEST}", f"{ca_basename}{CERTIFICATE}", f"{ca_basename}{KEY}"
         )
         terms = self._terms(days or SIGNED_DAYS)
-        signed = sign_request(load_request(request), load_certificates(certificate)[0], load_private_key(key), terms)
-        return NewFiles({f"{basename}{CERTIFICATE}": Plaintext(signed)})
+
+        def sign() -> bytes:
+            ca = load_certificates(certificate)[0]
+            return sign_request(load_request(request), ca, load_private_key(key), terms)
+
+        return NewFiles({f"{basename}{CERTIFICATE}": Plaintext(await asyncio.to_thread(sign))})
 
     async def unlocked(self, space: Space, name: str, passphrase: Plaintext) -> Plaintext:
         """Open a locked key. Raises `KeyFileNotFound`, `KeyFileUnreadable`, `PassphraseWrong`."""
@@ -107,6 +111,16 @@ class Workshop:
             return export_pkcs12(key, certificate, more, passphrase, alias or basename_of(key_name), legacy=legacy)
 
         return NewFiles({target: Plaintext(await asyncio.to_thread(export))})
+
+    async def opened(self, space: Space, name: str) -> tuple[StoredFile, bytes, Mapping[str, Sequence[str]]]:
+        """Return a file, its contents, and what uses which file of the space. Raises as `KeyFiles.read`."""
+
+        def read(tx: KeyFileTransaction) -> tuple[StoredFile, bytes, Mapping[str, Sequence[str]]]:
+            stored = self.files.get(tx, space, name)
+            return stored, self.files.open(stored).reveal(), tx.key_files.uses(space)
+
+        found: tuple[StoredFile, bytes, Mapping[str, Sequence[str]]] = await self.store.read(read)
+        return found
 
     def now_time(self) -> datetime:
         """The present time."""

@@ -15,6 +15,7 @@ from keyreeve_credentials.key_documents.contents import (
     Kind,
     holds_private_key,
     inspect_file,
+    is_public,
     load_certificates,
     load_private_key,
 )
@@ -74,6 +75,18 @@ def test_locked_keys_pkcs12_and_public_keys_are_recognized(files: Files) -> None
     public = openssl("pkey", "-pubout", data=files.key)
     assert [one.kind for one in inspect_file(public)] == [Kind.PUBLIC_KEY]
     assert not holds_private_key(public)
+
+
+@pytest.mark.parametrize(
+    "spoil", [(b"KEY-----\n", b"KEY----- \n"), (b"-----BEGIN PRIVATE", b"----BEGIN PRIVATE"), (b"-----END", b"END")]
+)
+def test_a_file_with_anything_beside_public_elements_is_not_public(spoil: tuple[bytes, bytes], files: Files) -> None:
+    assert is_public(files.certificate)
+    assert is_public(b"\n" + files.certificate + b"\r\n\n" + files.request)
+    for key in (files.key, files.key.replace(*spoil)):
+        for contents in (files.certificate + key, key + files.certificate):
+            assert not is_public(contents)
+    assert not is_public(b"passphrase: s3cret\n" + files.certificate)
 
 
 def test_an_ssh_public_key_is_recognized(files: Files) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from keyreeve.errors import KeyFileExists, KeyFileInUse
+from keyreeve_credentials.key_files.file_names import parse_file_name, restorable_name
 from keyreeve_credentials.key_files.replacing import replace_files
 
 PAIR = {"web.key", "web.crt", "web.csr"}
@@ -42,3 +43,23 @@ def test_earlier_kept_pairs_are_not_overwritten() -> None:
 def test_a_certificate_is_renewed_under_its_name_while_it_is_in_use() -> None:
     kept = replace_files({"web.crt"}, PAIR, {"web.crt", "web.key"}, replace=True, force=False).kept
     assert kept == {"web.crt": "web-replaced-1.crt"}
+
+
+def test_the_certificate_of_a_key_is_the_one_of_its_whole_name() -> None:
+    existing = {"web.crt", "web.server.key", "web.server.crt"}
+    kept = replace_files({"web.server.key"}, existing, {"web.crt"}, replace=True, force=False).kept
+    assert kept == {
+        "web.server.key": "web.server-replaced-1.key",
+        "web.server.crt": "web.server-replaced-1.crt",
+    }
+    with pytest.raises(KeyFileInUse, match=r"web\.server\.crt"):
+        replace_files({"web.server.key"}, existing, {"web.server.crt"}, replace=True, force=False)
+
+
+@pytest.mark.parametrize(
+    "name", ["a" * 124 + ".key", "a" * 128, "a." + "b" * 126, "a." * 63 + "bc", "x.y." + "c" * 110]
+)
+def test_the_name_of_a_kept_file_is_no_longer_than_any_name(name: str) -> None:
+    kept = restorable_name(name, 12345)
+    assert parse_file_name(kept) == kept
+    assert "-replaced-12345" in kept
