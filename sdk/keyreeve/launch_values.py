@@ -84,7 +84,7 @@ class LaunchSettings:
     details_shown_on_error: bool | None = None
     details_enabled: bool | None = None
     new_key_on_restart: bool | None = None
-    """Give the array a new key when one of its members has restarted; of an array only."""
+    """Give the array a new key when the agent of one of its members has started again; of an array only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ class VaultStorage:
     async def secret(self, entry: Entry) -> str:
         found = await self.get(entry)
         assert found is not None
-        return self.context.entries.open(found).text()
+        return (await self.context.entries.open_stored(self.context.store, found))[1].text()
 
     async def row(self, entry: Entry) -> dict[str, Any]:
         query = select(table).where(table.c.entry_uid == entry.entry_uid)

@@ -40,6 +40,7 @@ from keyreeve_credentials.key_files.workshop import Workshop
 from keyreeve_credentials.keys import servicer as key_servicer
 from keyreeve_credentials.keys.keyring import LOOK_SECONDS, Keyring
 from keyreeve_credentials.keys.ports import KEYS, RootProvider, SealState
+from keyreeve_credentials.keys.root_check import check_root
 from keyreeve_credentials.keys.root_files import open_root_files
 from keyreeve_credentials.keys.root_secrets import open_root_secrets
 from keyreeve_credentials.keys.seal_switch import SealSwitch
@@ -136,6 +137,8 @@ async def _open_vault(
     assert context.trust is not None, "the service has trust tables"
     known = await context.store.read(lambda tx: tx.keks.exist())
     root = await asyncio.to_thread(_open_root, settings, first_start=not known)
+    keks = await context.store.read(lambda tx: tx.keks.all()) if not context.trust.alterations else []
+    await asyncio.to_thread(check_root, root, keks)
     keyring = Keyring(root)
     switch = SealSwitch(context.store, keyring, context.trust.refuse)
     await _make_seal(context)

@@ -39,8 +39,8 @@ class VaultSettings(Section):
     )
     new_key_on_restart: bool = Field(
         default=False,
-        description="Give an array a new key when one of its members has restarted, at most once an hour: the default of "
-        "arrays whose launch setting `new_key_on_restart` is not set; needs `membership_address`.",
+        description="Give an array a new key when the agent of one of its members has started again, at most once an hour: the "
+        "default of arrays whose launch setting `new_key_on_restart` is not set; needs `membership_address`.",
     )
     membership_address: str | None = Field(
         None,

@@ -8,7 +8,10 @@ import pytest
 from sqlalchemy import insert, update
 
 from keyreeve import errors
-from keyreeve_credentials.entries.names import parse_owner, parse_resource
+from keyreeve.plaintext import Plaintext
+from keyreeve_credentials.entries.names import ObjectName, parse_owner, parse_resource
+from keyreeve_credentials.entries.ports import EntryKind
+from keyreeve_credentials.entries.service import EntryValue
 from keyreeve_credentials.entries.servicer import deleted_text
 from keyreeve_credentials.entries.tables import entries as table
 from keyreeve_credentials.settings import CredentialsSettings
@@ -43,10 +46,35 @@ async def test_a_row_copied_over_another_does_not_open_and_the_alarm_names_the_r
             with pytest.raises((errors.EntryDamaged, errors.VaultKeyUnavailable)) as refused:
                 await vault.secret(bill)
             assert "canary" not in refused.value.message + caplog.text
-            if isinstance(refused.value, errors.EntryDamaged):
-                assert f"INTEGRITY ALARM: {bill.name}" in caplog.text
+            assert f"INTEGRITY ALARM: {bill.name}" in caplog.text
             await vault.overwrite(bill, present)
         assert await vault.secret(bill) == "canary-new"
+
+
+@pytest.mark.parametrize("column", ["owner_key", "resource_key"])
+async def test_a_row_that_is_found_under_the_name_of_another_is_used_for_nothing(
+    column: str, settings: CredentialsSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(settings) as vault:
+        bill = await vault.put("sales", "o=I/cn=Bill", "canary-bill")
+        ann = parse_owner("o=I/cn=Ann" if column == "owner_key" else "o=I/cn=Bill")
+        paris = parse_resource(PRAGUE if column == "owner_key" else ".../_dns/paris.test")
+        entries, store = vault.context.entries, vault.context.store
+        await vault.overwrite(bill, {"owner_key": ann.key, "resource_key": paris.key})
+        found = await store.read(lambda tx: tx.entries.find("sales", ann, paris))
+        value = EntryValue("ann", EntryKind.PASSWORD, Plaintext.of("canary-ann"))
+        for act in (
+            lambda: entries.open_stored(store, found),
+            lambda: store.write(lambda tx: entries.upsert(tx, "sales", ann, paris, value)),
+            lambda: store.write(lambda tx: entries.create(tx, "sales", ann, paris, value)),
+            lambda: store.write(lambda tx: entries.delete_chosen(tx, "sales", ann, paris)),
+        ):
+            caplog.clear()
+            with pytest.raises(errors.EntryDamaged, match="names of another") as refused:
+                await act()
+            assert f"INTEGRITY ALARM: {bill.name}" in caplog.text
+            assert "canary" not in refused.value.message + caplog.text
+        assert await vault.scrub() == {bill.name: "it is found under the names of another owner or resource"}
 
 
 @pytest.mark.parametrize("field", ["owner", "resource", "user_name", "domain", "kind", "encryption"])
@@ -79,7 +107,8 @@ async def test_the_scrubber_finds_what_encryption_cannot(settings: CredentialsSe
         await vault.execute(insert(table).values(**old_eve))
         await vault.execute(table.delete().where(table.c.entry_uid == ann.entry_uid))
         await vault.overwrite(joe, {"updated_at": 1})
-        added = (await vault.row(kim)) | {"entry_uid": "a" * 32, "owner_key": "another owner"}
+        names = {"owner": ".../_ens/o=I/cn=Max", "owner_key": ".../_ens/o=i/cn=max"}
+        added = (await vault.row(kim)) | {"entry_uid": "a" * 32} | names
         await vault.execute(insert(table).values(**added))
         found = await vault.scrub()
     assert found == {
@@ -97,29 +126,38 @@ def flipped(value: Any, random_: random.Random) -> Any:
     if isinstance(value, int):
         return value ^ (1 << random_.randrange(40))
     raw = bytearray(value.encode() if isinstance(value, str) else value)
-    raw[random_.randrange(len(raw))] ^= 1 << random_.randrange(8)
+    bit = 1 << random_.randrange(8)
+    raw[random_.choice([i for i, octet in enumerate(raw) if octet != bit])] ^= bit  # PostgreSQL holds no NUL in texts
     return raw.decode("latin-1") if isinstance(value, str) else bytes(raw)
 
 
-async def test_a_thousand_flipped_bits_never_make_a_wrong_password(tmp_path: Path) -> None:
+async def test_a_thousand_flipped_bits_never_make_a_wrong_password(settings: CredentialsSettings) -> None:
     random_ = random.Random(19)
-    async with opened(vault_settings(tmp_path)) as vault:
-        # Names that differ in more than a bit: no flip makes one of another.
+    flips = FLIPS if settings.sqlite_file is not None else FLIPS // 10
+    async with opened(settings) as vault:
         names = [f"o=I/cn={random_.randrange(16**8):08x}" for _ in range(10)]
         passwords = {name: f"password of {name}" for name in names}
         made = {owner: await vault.put("sales", owner, password) for owner, password in passwords.items()}
         rows = {owner: await vault.row(entry) for owner, entry in made.items()}
         ends: dict[str, int] = {}
-        for _ in range(FLIPS):
+        for _ in range(flips):
             owner = random_.choice(list(made))
             row = rows[owner]
             column = random_.choice([name for name, value in row.items() if value not in {"", b""}])
-            await vault.overwrite(made[owner], {column: flipped(row[column], random_)})
+            changed = flipped(row[column], random_)
+            await vault.overwrite(made[owner], {column: changed})
+            # Under the name that a flip made: what its owner would get.
+            looked_up = ObjectName(changed if column == "owner_key" else made[owner].owner.text)
+            resource = ObjectName(changed if column == "resource_key" else PRAGUE)
             try:
                 found = await vault.context.store.read(
-                    lambda tx, owner=owner: tx.entries.find("sales", parse_owner(owner), parse_resource(PRAGUE))
+                    lambda tx, owner=looked_up, resource=resource: tx.entries.find("sales", owner, resource)
                 )
-                if found is None:
+                if found is not None and column in {"owner_key", "resource_key"}:
+                    with pytest.raises(errors.EntryDamaged):
+                        vault.context.entries.open(found)
+                    end = "misplaced"
+                elif found is None:
                     end = "not found"
                 else:
                     assert vault.context.entries.open(found).text() == passwords[owner], column
@@ -133,7 +171,8 @@ async def test_a_thousand_flipped_bits_never_make_a_wrong_password(tmp_path: Pat
                 else table.c.entry_uid == row["entry_uid"]
             )
             await vault.execute(undo.values(**row))
-        assert sum(ends.values()) == FLIPS
-        assert ends["ENTRY_DAMAGED"] > FLIPS / 3
+        assert sum(ends.values()) == flips
+        assert ends["ENTRY_DAMAGED"] > flips / 3
+        assert ends["misplaced"]
         for owner, entry in made.items():
             assert await vault.secret(entry) == passwords[owner]

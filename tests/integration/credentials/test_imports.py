@@ -22,6 +22,7 @@ async def test_an_import_creates_all_entries_or_none(settings: CredentialsSettin
         rows = [row(line) for line in range(1, 301)]
         planned = await entries.import_rows("sales", rows, dry_run=True)
         assert (planned.created, planned.replaced, planned.dry_run) == (300, 0, True)
+        assert (await (await vault.client()).credentials.keys.state("sales")).keys == (), "a dry run makes no key"
         assert [entry async for entry in entries.list("sales")] == []
 
         bad = [*rows, row(301, "nobody"), row(302, "o=INDIGO/cn=p7"), row(303, secret=""), row(304, "ldap")]

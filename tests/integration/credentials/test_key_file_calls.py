@@ -180,14 +180,32 @@ async def test_a_private_key_is_read_for_a_purpose_that_a_policy_allows(vault_on
         await operator.get(SPACE, "web.key")
     with pytest.raises(errors.PolicyDenied):
         await operator.get(SPACE, "web.key", purpose="backup")
+    for granted_without_secrets in ("list", "manage", "launch"):
+        with pytest.raises(errors.FieldInvalid, match="reserved"):
+            await operator.get(SPACE, "web.key", purpose=granted_without_secrets)
     assert (await operator.get(SPACE, "web.crt")).file.file == "web.crt"
     assert [file.file async for file in auditor.list(SPACE)] == ["web.crt", "web.key"]
     for act in (member.create_request, operator.create_request):
         space = SPACE if act == member.create_request else FileSpace("sales", "UPPER")
         with pytest.raises((errors.PolicyDenied, errors.FieldInvalid)):
             await act(space, "other", SERVER, key_type=P256)
+    for file in ("web.crt", "none.crt"):
+        with pytest.raises(errors.PolicyDenied):  # whether it exists or not
+            await member.get(SPACE, file)
     admin = (await vault.client()).credentials.files
     assert (await admin.get(SPACE, "web.key", purpose="backup")).contents.reveal().startswith(b"-----BEGIN PRIVATE KEY")
+
+
+async def test_the_key_of_a_certificate_in_use_is_neither_deleted_nor_renamed_unless_forced(
+    vault_on_sqlite: InProcess,
+) -> None:
+    files = (await vault_on_sqlite.client()).credentials.files
+    await files.create_self_signed(SPACE, "web", SERVER, key_type=P256)
+    await files.assign(SPACE, "gateway", ["web.crt"])
+    for act in (files.delete(SPACE, "web.key"), files.rename(SPACE, "web.key", "old.key")):
+        with pytest.raises(errors.KeyFileInUse, match=r"certificate web\.crt"):
+            await act
+    await files.delete(SPACE, "web.key", force=True)
 
 
 async def test_a_file_copied_over_another_does_not_open(tmp_path: Path) -> None:

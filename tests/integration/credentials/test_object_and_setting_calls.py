@@ -1,5 +1,6 @@
 """Objects and launch settings over real mutual TLS, on both databases."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from keyreeve.launch_values import (
     ObjectKind,
     PasswordCacheUsage,
 )
+from keyreeve.vault_values import PolicyRule
 from keyreeve_credentials.settings import CredentialsSettings, VaultSettings
 from support.service_in_process import InProcess
 from support.vault import running_vault
@@ -43,6 +45,18 @@ async def test_an_object_is_created_read_changed_and_deleted(settings: Credentia
             await objects.get("sales", PRAGUE)
         with pytest.raises(errors.ObjectNotFound):
             await objects.delete("sales", PRAGUE)
+
+
+async def test_a_list_has_the_objects_that_the_rules_of_the_caller_name(vault_on_sqlite: InProcess) -> None:
+    admin = (await vault_on_sqlite.client()).credentials
+    for name in ("a", "b"):
+        await admin.objects.create("sales", f".../_dns/{name}.test", ObjectKind.APPLICATION_SERVER)
+    rule = PolicyRule(("operators/auditor/*",), ("list",), resources=(".../_dns/b.*",))
+    await admin.policies.apply("built-in", [PolicyRule(("operators/admin/*",), ("*",)), rule])
+    auditor = (await vault_on_sqlite.client(Role.AUDITOR)).credentials
+    async with asyncio.timeout(5):
+        while (found := [one.name async for one in auditor.objects.list("sales")]) != [".../_dns/b.test"]:
+            assert found == [".../_dns/a.test", ".../_dns/b.test"], "before the rules are in force"
 
 
 async def test_objects_are_listed_by_kind_in_pages(settings: CredentialsSettings, tmp_path: Path) -> None:

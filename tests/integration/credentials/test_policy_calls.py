@@ -14,6 +14,7 @@ from keyreeve.vault_values import Membership, PolicyRule
 from keyreeve_chassis.database.opening import writing_database
 from keyreeve_credentials.settings import CredentialsSettings
 from keyreeve_credentials.store.schema import SCHEMA
+from support.service_in_process import InProcess
 from support.vault import BILL, PRAGUE, running_vault, vault_settings
 
 SECRET = Plaintext.of("canary-5f0e-password")
@@ -45,6 +46,18 @@ async def test_members_act_in_their_array_alone_and_a_primary_manages(
             with pytest.raises(errors.PolicyDenied):
                 [entry async for entry in other.entries.list("sales")]
         assert [entry.name async for entry in primary.entries.list("sales")] == [made.name]
+
+
+@pytest.mark.parametrize("purpose", ["list", "manage", "launch"])
+async def test_no_secret_is_read_for_a_purpose_that_is_granted_without_secrets(
+    purpose: str, vault_on_sqlite: InProcess
+) -> None:
+    vault = vault_on_sqlite
+    made = await (await vault.client()).credentials.entries.create("sales", BILL, PRAGUE, "bill", SECRET)
+    primary = vault.identity.enroll("one.test", "sales", primary=True)
+    for caller in (await vault.client(Role.OPERATOR), await vault.client(path=primary), await vault.client()):
+        with pytest.raises(errors.FieldInvalid, match="reserved"):
+            await caller.credentials.entries.reveal(made.name, purpose=purpose)
 
 
 async def test_a_detached_member_reads_no_more(settings: CredentialsSettings, tmp_path: Path) -> None:

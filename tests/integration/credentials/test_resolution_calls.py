@@ -1,5 +1,7 @@
 """Resolution over real mutual TLS, on both databases."""
 
+import asyncio
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from keyreeve.launch_values import (
 )
 from keyreeve.plaintext import Plaintext
 from keyreeve.values import MemberState
+from keyreeve.vault_values import PolicyRule
 from keyreeve_chassis.database.opening import writing_database
 from keyreeve_credentials.settings import CredentialsSettings
 from keyreeve_credentials.store.schema import SCHEMA
@@ -161,6 +164,57 @@ async def test_an_outcome_deletes_a_refused_entry_unless_it_is_for_windows(
         assert isinstance(gone.next, AuthenticationDialog)
         assert isinstance(await member.resolve(LAUNCH), AuthenticationDialog)
         assert isinstance(await member.resolve(WINDOWS), Credential)
+
+
+async def test_an_answer_is_saved_only_for_a_resource_that_the_caller_may_launch_with(
+    vault_on_sqlite: InProcess,
+) -> None:
+    vault = vault_on_sqlite
+    client = await vault.client()
+    await make_objects(client, server_domain="INDIGO")
+    place = ("sales", ADA, ".../_wns/INDIGO")
+    made = await client.credentials.entries.create(*place, "ada", SECRET)
+    narrow = PolicyRule(("workloads/billing/*",), ("launch",), resources=(f".../_ens/{PRAGUE}",))
+    await client.credentials.policies.apply("narrow", [narrow])
+    billing = (await vault.client(path="workloads/billing/api")).credentials.resolution
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                await billing.resolve(LAUNCH)
+                break
+            except errors.PolicyDenied:
+                await asyncio.sleep(0)  # in force within a second
+    for domain in ("INDIGO", "LONDON"):
+        with pytest.raises(errors.PolicyDenied):
+            await billing.save_answer(WINDOWS, "eve", Plaintext.of("x"), domain=domain, save_password=True)
+    assert (await billing.save_answer(LAUNCH, "eve", Plaintext.of("x"), save_password=True)).entry
+    assert (await client.credentials.entries.get(made.name)).version == 1
+
+
+async def test_an_outcome_of_another_system_deletes_no_entry_of_a_windows_domain(vault_on_sqlite: InProcess) -> None:
+    await make_objects(await vault_on_sqlite.client(), server_domain="INDIGO")
+    member = await launcher(vault_on_sqlite)
+    windows = await member.save_answer(WINDOWS, "ada", SECRET, domain="INDIGO", save_password=True)
+    told = await member.report(LAUNCH, LaunchOutcome.REFUSED, entry=windows.entry, entry_version=1)
+    assert not told.discarded
+    assert (await member.resolve(WINDOWS)).secret == SECRET
+
+
+async def test_the_dialog_offers_the_domain_whose_password_was_used_last(tmp_path: Path) -> None:
+    now = int(time.time())
+    settings = vault_settings(tmp_path)
+    async with running_vault(settings, tmp_path, now=lambda: now) as vault:
+        await make_objects(await vault.client())
+        member, admin = await launcher(vault), (await vault.client()).credentials
+        for domain in ("INDIGO", "LONDON"):
+            await member.save_answer(WINDOWS, "ada", SECRET, domain=domain, save_password=True)
+            now += 1
+        for domain in ("INDIGO", "LONDON", "INDIGO"):
+            now += 1
+            await admin.objects.update("sales", PRAGUE, domain=domain)
+            assert (await member.resolve(WINDOWS)).domain == domain
+        await admin.objects.update("sales", PRAGUE, domain="")
+        assert (await member.resolve(WINDOWS)).domain == "INDIGO"
 
 
 async def test_an_always_used_smart_card_is_kept_and_given_up(settings: CredentialsSettings, tmp_path: Path) -> None:

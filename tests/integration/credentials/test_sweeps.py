@@ -1,12 +1,15 @@
 """Steps of a re-keying, between whose reading and writing something else happens."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from keyreeve_chassis.operations.ports import Operation, OperationState
 from keyreeve_credentials.keys.sweep import BATCH, Sweep
 from keyreeve_credentials.settings import CredentialsSettings
+from support.vault import vault_settings
 from support.vault_storage import VaultStorage, opened
 
 
@@ -78,3 +81,13 @@ async def test_a_step_takes_one_batch_and_the_next_one_goes_on_behind_it(setting
             done.append(operation.done)
         assert done == [BATCH, BATCH + 2, BATCH + 2]
         assert await vault.scrub() == {}
+
+
+async def test_a_rotation_that_comes_second_leaves_no_key_behind(tmp_path: Path) -> None:
+    async with opened(vault_settings(tmp_path)) as vault:
+        await vault.put("sales", "o=I/cn=Bill", "s3cret")
+        keys = vault.context.keys
+        first, second = await asyncio.gather(keys.rotate("sales", "a"), keys.rotate("sales", "b"))
+        assert first.operation_id == second.operation_id
+        known = await vault.context.store.read(lambda tx: tx.keks.of_array("sales"))
+        assert set(keys.root.list()) == {kek.kek_id for kek in known}

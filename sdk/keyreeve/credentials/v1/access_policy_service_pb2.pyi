@@ -77,7 +77,7 @@ class PolicyRule(_message.Message):
     @_builtins.property
     def purposes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Required. Patterns of purposes: `manage` (create, change, delete), `list`, `launch` (resolve), and those that callers of
-        RevealEntry give.
+        RevealEntry and GetFile give.
         """
 
     def __init__(

@@ -443,7 +443,9 @@ class RevealEntryRequest(_message.Message):
     name: _builtins.str
     """Required. `arrays/{array}/entries/{entry}`."""
     purpose: _builtins.str
-    """Required. What the secret is read for, such as `support`: 1-63 lower-case letters, digits and hyphens. It is recorded."""
+    """Required. What the secret is read for, such as `support`: 1-63 lower-case letters, digits and hyphens, and none of
+    `manage`, `list` and `launch`, which are granted without secrets. It is recorded.
+    """
     def __init__(
         self,
         *,

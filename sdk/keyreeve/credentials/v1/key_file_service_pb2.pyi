@@ -183,7 +183,7 @@ class GetFileRequest(_message.Message):
     name: _builtins.str
     """Required. `arrays/{array}/servers/{server}/files/{file}`."""
     purpose: _builtins.str
-    """What it is read for, such as `backup`: 1-63 lower-case letters, digits and hyphens. Required for files that are not public."""
+    """What it is read for, such as `backup`, as in RevealEntryRequest. Required for files that are not public."""
     def __init__(
         self,
         *,

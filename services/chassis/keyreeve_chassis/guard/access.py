@@ -42,6 +42,8 @@ class AccessRule:
 
     Those of the standard that a request does not have are passed over.
     """
+    reveals: bool = False
+    """Its answer has a secret: refused, as changes are, while what must witness the audit does not."""
     unrecorded: bool = False
     """Leaves no audit record: health and reflection, which are asked all the time and tell nothing of the estate."""
     on_behalf: frozenset[Role] = frozenset()

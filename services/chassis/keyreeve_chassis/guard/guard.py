@@ -352,8 +352,8 @@ class Guard:
             call.record = CallRecord(self._trail, call, method.targets)
 
     def _refuse_when_not_audited(self, method: Method) -> None:
-        """Nothing is changed while what must witness the audit does not."""
-        if method.mutates and self._trail is not None and self._trail.gate is not None:
+        """Nothing is changed, and no secret revealed, while what must witness the audit does not."""
+        if (method.mutates or method.row.reveals) and self._trail is not None and self._trail.gate is not None:
             self._trail.gate()
 
     def _deadline(self, call: Call, context: Context) -> float:

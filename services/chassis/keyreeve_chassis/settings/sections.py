@@ -115,7 +115,8 @@ class AuditSettings(Section):
     )
     sink_required: bool = Field(
         default=False,
-        description="Refuse every change while a sink outside does not take the log; set it in production.",
+        description="Refuse every change, and every read of a secret, while a sink outside does not take the log; set it in "
+        "production.",
     )
 
     @model_validator(mode="after")

@@ -47,7 +47,9 @@ class Entry:
     domain: str = ""
     """The Windows domain that a login password was cached with."""
     used_at: int = 0
-    """When it was last used, to the minute; 0: never, as far as is known. No part of `row_sha256`."""
+    """When it was last used, to the hour; 0: never, as far as is known. No part of `row_sha256`."""
+    misplaced: bool = False
+    """The row is found under the names of another owner or resource. These names are derived, hence not in `row_sha256`."""
 
     @property
     def name(self) -> str:

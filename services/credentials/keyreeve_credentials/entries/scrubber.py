@@ -13,6 +13,7 @@ from keyreeve.audit.record import Record
 from keyreeve_chassis.audit.log import SqlAuditLog
 from keyreeve_chassis.database.ports import Store
 from keyreeve_credentials.entries.ports import Entry, EntryTransaction
+from keyreeve_credentials.entries.service import MISPLACED
 
 ROWS_AT_ONCE = 100_000
 """Entries whose records are held in memory at once: about 20 MB; for more the log is read several times."""
@@ -41,6 +42,8 @@ class Scrubbed:
 
 def difference(entry: Entry, written: Written | None) -> str:
     """How a row differs from the log; empty when it does not. A row that is newer than the log was read is no difference."""
+    if entry.misplaced:
+        return MISPLACED
     if written is None:
         return "no audit record tells of it"
     if not written.encryption:

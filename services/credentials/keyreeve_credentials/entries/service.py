@@ -3,10 +3,11 @@
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from keyreeve import errors
 from keyreeve.plaintext import Plaintext
+from keyreeve_chassis.database.ports import Store
 from keyreeve_credentials.entries.names import LDAP, ObjectName
 from keyreeve_credentials.entries.ports import Entry, EntryKind, EntrySource, EntryTransaction
 from keyreeve_credentials.keys.envelope import DoesNotOpen, Place
@@ -18,6 +19,7 @@ MOST_USER_NAME = 1_024
 MOST_DOMAIN = 255
 MOST_SECRET = 4_096
 USER_NAME = "user_name"
+MISPLACED = "it is found under the names of another owner or resource"
 
 
 class Sealing(Protocol):
@@ -28,6 +30,7 @@ class Sealing(Protocol):
     def use_writer(self, tx: KeyTransaction, array_id: str, wraps: int) -> Kek: ...
     def seal_under(self, writer: Kek, place: Place, fields: Mapping[str, Plaintext]) -> Sealed: ...
     def open(self, place: Place, sealed: Sealed) -> dict[str, Plaintext]: ...
+    async def make_ready(self, array_id: str, kek_id: str) -> None: ...
 
 
 Alarm = Callable[[str, str], None]
@@ -97,6 +100,7 @@ class Entries:
         new.check()
         known = tx.entries.find(array_id, owner, resource)
         if known is not None:
+            self.check_place(known)
             raise errors.EntryExists(
                 f"{array_id} has an entry of {owner} for {resource.text or 'the login'}", metadata={"entry": known.name}
             )
@@ -135,6 +139,7 @@ class Entries:
         source: EntrySource = EntrySource.CALL,
     ) -> Entry:
         """Store another version; what is None stays. Raises `EntryDamaged`, `FieldInvalid`, `VaultKeyUnavailable`."""
+        self.check_place(entry)
         now_kind = kind or entry.kind
         if secret is None:
             secret = self.open(entry) if now_kind is entry.kind else Plaintext(b"")
@@ -204,20 +209,49 @@ class Entries:
     def delete_chosen(
         self, tx: EntryTransaction, array_id: str, owner: ObjectName | None, resource: ObjectName | None
     ) -> tuple[list[Entry], bool]:
-        """Delete the entries of an owner, a resource or both; also whether there are more. Raises `FieldInvalid`."""
+        """Delete the entries of an owner, a resource or both; also whether there are more.
+
+        Raises `FieldInvalid`, `EntryDamaged`.
+        """
         if owner is None and resource is None:
             raise _invalid("owner", "an owner, a resource or both are required; all entries are never deleted at once")
         found = tx.entries.chosen(array_id, owner, resource, limit=MOST_DELETED + 1)
         chosen = list(found[:MOST_DELETED])
         for entry in chosen:
+            self.check_place(entry)
             tx.entries.delete(array_id, entry.entry_uid)
         return chosen, len(found) > MOST_DELETED
+
+    def check_place(self, entry: Entry) -> None:
+        """Raise `EntryDamaged`, with an alarm, for a row that was moved to another owner or resource in the index."""
+        if entry.misplaced:
+            raise self._damaged(entry, MISPLACED)
+
+    async def open_stored(self, store: Store[Any], entry: Entry) -> tuple[Entry, Plaintext]:
+        """Decrypt the secret of an entry that was read before; also the entry, if it has been re-encrypted meanwhile.
+
+        Raises as `open`; an alarm also tells of a row whose key cannot be used.
+        """
+        try:
+            return entry, await self._open_when_ready(entry)
+        except errors.VaultKeyUnavailable:
+            # It may have been re-encrypted since it was read, and its key destroyed.
+            again: Entry = await store.read(lambda tx: self.get(tx, entry.array_id, entry.entry_uid))
+            if again.encryption == entry.encryption:
+                self.alarm(entry.name, f"its key {entry.sealed.kek_id} cannot be used for this array")
+                raise
+            return again, await self._open_when_ready(again)
+
+    async def _open_when_ready(self, entry: Entry) -> Plaintext:
+        await self.vault.make_ready(entry.array_id, entry.sealed.kek_id)
+        return self.open(entry)
 
     def open(self, entry: Entry) -> Plaintext:
         """Decrypt the secret of an entry; empty for a smart card decision.
 
         Raises `EntryDamaged`, with an alarm, when the row is not as it was written, and `VaultKeyUnavailable`.
         """
+        self.check_place(entry)
         place = self.vault.place(
             entry.array_id, entry.entry_uid, entry.owner.text, entry.resource.text, entry.encryption
         )

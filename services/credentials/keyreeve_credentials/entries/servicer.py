@@ -28,7 +28,7 @@ from keyreeve_credentials.entries.ports import Entry, EntryFilter, EntryKind, En
 from keyreeve_credentials.entries.request_secrets import SecretMasking
 from keyreeve_credentials.entries.service import Entries, EntryValue
 from keyreeve_credentials.policies.checking import AccessCheck, Tell
-from keyreeve_credentials.policies.rules import LIST, MANAGE
+from keyreeve_credentials.policies.rules import LIST, MANAGE, parse_read_purpose
 
 _SERVICE = "/keyreeve.credentials.v1.EntryService/"
 _MANAGERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.MEMBER, Role.WORKLOAD})
@@ -37,7 +37,6 @@ _PAGES = PageSizes(default=150, most=150)
 _ARRAY = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 _PARENT = re.compile(rf"arrays/({_ARRAY})\Z")
 _NAME = re.compile(rf"arrays/({_ARRAY})/entries/([0-9a-f]{{32}})\Z")
-_PURPOSE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 _MOST_IMPORT_BYTES = 16 * 1024 * 1024
 _SEPARATOR: Final = "\x00"
 
@@ -54,7 +53,7 @@ ACCESS: AccessRules = through_gateways(
         _SERVICE + "DeleteEntry": AccessRule(_MANAGERS, forwarded=True),
         _SERVICE + "DeleteEntries": AccessRule(_MANAGERS, forwarded=True, records=("parent", "owner", "resource")),
         _SERVICE + "ImportEntries": AccessRule(_MANAGERS, forwarded=True, batches=True, records=()),
-        _SERVICE + "RevealEntry": AccessRule(_MANAGERS, records=("name",)),
+        _SERVICE + "RevealEntry": AccessRule(_MANAGERS, records=("name",), reveals=True),
     },
     "CreateEntry",
     "ListEntries",
@@ -247,10 +246,10 @@ class EntryServicer:
             rows,
             lambda owner, resource: self.access.check(caller, array_id, owner.text, resource.text, MANAGE),
         )
-        await self.prepare(array_id)
         if header.dry_run:
             known = await self.store.read(lambda tx: existing(tx, array_id, checked, replace=header.replace))
             return pb.ImportEntriesResponse(created=len(checked) - len(known), replaced=len(known), dry_run=True)
+        await self.prepare(array_id)
         written_rows: list[tuple[str, str]] = []
 
         def act(tx: Any) -> pb.ImportEntriesResponse:  # noqa: ANN401
@@ -292,20 +291,12 @@ class EntryServicer:
 
     async def RevealEntry(self, request: pb.RevealEntryRequest, call: Call) -> pb.RevealEntryResponse:
         array_id, uid = entry_of(request.name)
-        if not _PURPOSE.match(request.purpose):
-            raise invalid("purpose", "1-63 lower-case letters, digits and hyphens are required")
+        purpose = parse_read_purpose(request.purpose)
         entry = await self._get(array_id, uid)
         self.access.check_read(
-            caller_of(call), array_id, entry.owner.text, entry.resource.text, request.purpose, tell=tell_of(call)
+            caller_of(call), array_id, entry.owner.text, entry.resource.text, purpose, tell=tell_of(call)
         )
-        try:
-            secret = self.entries.open(entry)
-        except errors.VaultKeyUnavailable:
-            # It may have been re-encrypted since it was read, and its key destroyed.
-            before, entry = entry, await self._get(array_id, uid)
-            if entry.encryption == before.encryption:
-                raise
-            secret = self.entries.open(entry)
+        entry, secret = await self.entries.open_stored(self.store, entry)
         return pb.RevealEntryResponse(entry=entry_message(entry), secret=secret.reveal())
 
     def _managed(self, tx: Any, call: Call, array_id: str, uid: str) -> Entry:  # noqa: ANN401

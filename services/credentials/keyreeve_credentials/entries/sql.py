@@ -219,11 +219,12 @@ def read_entry(row: Row[Any]) -> Entry:
         kind, source = EntryKind(row.kind), EntrySource(row.source)
     except ValueError:
         raise EntryDamaged(f"arrays/{row.array_id}/entries/{row.entry_uid} is damaged: its kind is unknown") from None
+    owner, resource = ObjectName(row.owner), ObjectName(row.resource)
     return Entry(
         array_id=row.array_id,
         entry_uid=row.entry_uid,
-        owner=ObjectName(row.owner),
-        resource=ObjectName(row.resource),
+        owner=owner,
+        resource=resource,
         user_name=row.user_name,
         kind=kind,
         source=source,
@@ -234,4 +235,5 @@ def read_entry(row: Row[Any]) -> Entry:
         domain=row.domain,
         used_at=row.used_at,
         sealed=Sealed(row.kek_id, row.wrapped_key, {"user_name": row.sealed_user_name, kind.value: row.sealed_secret}),
+        misplaced=(row.owner_key, row.resource_key) != (owner.key, resource.key),
     )

@@ -46,7 +46,7 @@ def file_of(name: str, field: str = "name") -> tuple[Space, str]:
 
 
 def token_of(text: str, field: str) -> str:
-    """Check the name of a service, or a purpose. Raises `FieldInvalid`."""
+    """Check the name of a service. Raises `FieldInvalid`."""
     if not _SERVICE_NAME.match(text):
         raise invalid(field, "1-63 lower-case letters, digits and hyphens are required")
     return text

@@ -1,5 +1,6 @@
 """KeyFileService: access rules, and calls of the use cases."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +34,7 @@ from keyreeve_credentials.key_files.ports import Space, StoredFile
 from keyreeve_credentials.key_files.service import Overwriting
 from keyreeve_credentials.key_files.workshop import NewFiles, Workshop
 from keyreeve_credentials.policies.checking import AccessCheck
-from keyreeve_credentials.policies.rules import LIST, MANAGE
+from keyreeve_credentials.policies.rules import LIST, MANAGE, parse_read_purpose
 
 _SERVICE = "/keyreeve.credentials.v1.KeyFileService/"
 _MANAGERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.MEMBER})
@@ -49,7 +50,7 @@ def _change(*records: str) -> AccessRule:
 ACCESS: AccessRules = through_gateways(
     {
         _SERVICE + "PutFile": AccessRule(_MANAGERS, batches=True),
-        _SERVICE + "GetFile": AccessRule(_MANAGERS, records=("name",)),
+        _SERVICE + "GetFile": AccessRule(_MANAGERS, records=("name",), reveals=True),
         _SERVICE + "ListFiles": AccessRule(_READERS, records=("parent",)),
         _SERVICE + "RenameFile": _change("name", "new_name", "force"),
         _SERVICE + "DeleteFile": _change("name", "force"),
@@ -116,14 +117,11 @@ class KeyFileServicer:
 
     async def GetFile(self, request: pb.GetFileRequest, call: Call) -> AsyncIterator[pb.GetFileResponse]:
         space, name = file_of(request.name)
-        stored, uses = await self.store.read(
-            lambda tx: (self.workshop.files.get(tx, space, name), tx.key_files.uses(space))
-        )
         self._allow(call, space, LIST, {name})
-        contents = self.workshop.files.open(stored).reveal()
+        stored, contents, uses = await self.workshop.opened(space, name)
         # The contents decide, not what the row says of them: who can write the database must not gain rights.
-        if not is_public(contents):
-            purpose = token_of(request.purpose, "purpose")
+        if not await asyncio.to_thread(is_public, contents):
+            purpose = parse_read_purpose(request.purpose)
             self.access.check_read(
                 caller_of(call), space.array_id, space.server, _resource(name), purpose, tell=tell_of(call)
             )
@@ -205,11 +203,8 @@ class KeyFileServicer:
     async def InspectFile(self, request: pb.InspectFileRequest, call: Call) -> pb.InspectFileResponse:
         space, name = file_of(request.name)
         self._allow(call, space, LIST, {name})
-        stored, uses = await self.store.read(
-            lambda tx: (self.workshop.files.get(tx, space, name), tx.key_files.uses(space))
-        )
-        contents = self.workshop.files.open(stored).reveal()
-        elements = inspect_file(contents)
+        stored, contents, uses = await self.workshop.opened(space, name)
+        elements = await asyncio.to_thread(inspect_file, contents)
         certificates = [one for one in elements if one.kind.value == "certificate"]
         return pb.InspectFileResponse(
             file=file_message(stored, uses),
@@ -220,7 +215,7 @@ class KeyFileServicer:
     async def MatchFiles(self, request: pb.MatchFilesRequest, call: Call) -> pb.MatchFilesResponse:
         space = space_of(request.parent)
         key, certificate = await self._contents(call, space, {"key": request.key, "certificate": request.certificate})
-        return pb.MatchFilesResponse(matches=key_matches(key, certificate))
+        return pb.MatchFilesResponse(matches=await asyncio.to_thread(key_matches, key, certificate))
 
     async def VerifyFile(self, request: pb.VerifyFileRequest, call: Call) -> pb.VerifyFileResponse:
         space = space_of(request.parent)
@@ -228,7 +223,8 @@ class KeyFileServicer:
         if request.root:
             wanted["root"] = request.root
         certificate, bundle, *root = await self._contents(call, space, wanted)
-        found = verify_file(certificate, bundle, root[0] if root else None, self.workshop.now_time())
+        now = self.workshop.now_time()
+        found = await asyncio.to_thread(verify_file, certificate, bundle, root[0] if root else None, now)
         return pb.VerifyFileResponse(
             verified=found.verified, chain=found.chain, problems=found.problems, warnings=found.warnings
         )

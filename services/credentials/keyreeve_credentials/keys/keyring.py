@@ -42,6 +42,11 @@ class Keyring:
             raise known.failure
         return known.kek
 
+    def is_ready(self, array_id: str, kek_id: str) -> bool:
+        """Whether `get` answers from memory."""
+        known = self._opened.get((array_id, kek_id))
+        return known is not None and self._clock() - known.looked_at < LOOK_SECONDS
+
     def is_used(self) -> bool:
         """Whether a key was used since the root provider was asked about it last."""
         return any(known.used for known in list(self._opened.values()))

@@ -71,7 +71,14 @@ class Keys:
         """Create a key and begin the sweep; a sweep of this array that runs is returned instead."""
         kek_id = self.new_id()
         await asyncio.to_thread(self.root.create, array_id, kek_id)
-        return await self.store.write(lambda tx: self.begin_rotation(tx, array_id, kek_id, by))
+        operation = await self.store.write(lambda tx: self.begin_rotation(tx, array_id, kek_id, by))
+        await self.drop_unused(kek_id)
+        return operation
+
+    async def drop_unused(self, kek_id: str) -> None:
+        """Destroy a created key that `begin_rotation` has not used, since another rotation was faster."""
+        if await self.store.read(lambda tx: tx.keks.get(kek_id)) is None:
+            await asyncio.to_thread(self.root.destroy, kek_id)
 
     async def replace_worn(self, by: str) -> list[str]:
         """Rotate the keys that have wrapped half as many data keys as a key may; the arrays."""

@@ -66,7 +66,9 @@ class KeyServicer:
                 return await commit(lambda _: operation_message(running))
             kek_id = self.keys.new_id()
             await asyncio.to_thread(self.keys.root.create, array_id, kek_id)
-            return await commit(lambda tx: operation_message(self.keys.begin_rotation(tx, array_id, kek_id, by)))
+            operation = await commit(lambda tx: operation_message(self.keys.begin_rotation(tx, array_id, kek_id, by)))
+            await self.keys.drop_unused(kek_id)
+            return operation
 
         return await self.mutations.prepared(call, request, prepare)
 

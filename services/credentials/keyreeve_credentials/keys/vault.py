@@ -12,7 +12,7 @@ from keyreeve.plaintext import Plaintext
 from keyreeve_chassis.database.ports import Store
 from keyreeve_credentials.keys.envelope import Place, Random, open_fields, seal_fields
 from keyreeve_credentials.keys.keyring import Keyring
-from keyreeve_credentials.keys.ports import MOST_WRAPS, Kek, KekState, KeyTransaction, RootProvider, Sealed
+from keyreeve_credentials.keys.ports import MOST_WRAPS, Kek, KekState, KeyTransaction, OpenKek, RootProvider, Sealed
 from keyreeve_credentials.keys.seal_switch import SealSwitch
 
 
@@ -27,6 +27,8 @@ class Vault:
     now: Callable[[], int]
     switch: SealSwitch
     random: Random = os.urandom
+    _getting: dict[tuple[str, str], asyncio.Future[OpenKek]] = field(default_factory=dict)
+    """Keys that threads ask the root provider for."""
     _prepared: set[str] = field(default_factory=set)
     """Arrays that have a key that writes: a rotation replaces it in one transaction."""
 
@@ -69,6 +71,18 @@ class Vault:
     def seal_under(self, writer: Kek, place: Place, fields: Mapping[str, Plaintext]) -> Sealed:
         """Encrypt the fields of one write under a key that `use_writer` has returned in this transaction."""
         return seal_fields(self.keyring.get(place.array_uid, writer.kek_id), writer.kek_id, place, fields, self.random)
+
+    async def make_ready(self, array_id: str, kek_id: str) -> None:
+        """Have `open` find a key in memory; a thread asks the root provider, which may be slow. Raises as `open`."""
+        self.switch.check()
+        if self.keyring.is_ready(array_id, kek_id):
+            return
+        key = (array_id, kek_id)
+        getting = self._getting.get(key)
+        if getting is None:
+            getting = self._getting[key] = asyncio.ensure_future(asyncio.to_thread(self.keyring.get, array_id, kek_id))
+            getting.add_done_callback(lambda _: self._getting.pop(key))
+        await asyncio.shield(getting)
 
     def open(self, place: Place, sealed: Sealed) -> dict[str, Plaintext]:
         """Decrypt all fields. Raises `VaultSealed`, `VaultKeyUnavailable`, and `DoesNotOpen` for bytes of another place."""

@@ -52,7 +52,7 @@ class LaunchSettings:
     details_enabled: bool = True
     """Whether users may open and close the details."""
     new_key_on_restart: bool = False
-    """Give the array a new key when one of its members has restarted."""
+    """Give the array a new key when the agent of one of its members has started again."""
 
 
 DEFAULTS = LaunchSettings()

@@ -105,14 +105,20 @@ class ObjectServicer:
 
     async def ListObjects(self, request: pb.ListObjectsRequest, call: Call) -> pb.ListObjectsResponse:
         array_id, kind = array_of(request.parent), KINDS.get(request.kind)
-        self.access.check(caller_of(call), array_id, None, None, LIST)
+        caller = caller_of(call)
+        self.access.check(caller, array_id, None, None, LIST)
         page = self.pages.open(call, request, _PAGES)
         rows = await self.store.read(
             lambda tx: tx.objects.page(array_id, kind, after=page.after, limit=page.size + 1), one_statement=True
         )
         last = rows[page.size - 1].name.key if len(rows) > page.size else None
         return pb.ListObjectsResponse(
-            objects=[object_message(stored) for stored in rows[: page.size]], next_page_token=page.next_token(last)
+            objects=[
+                object_message(stored)
+                for stored in rows[: page.size]
+                if self.access.allows(caller, array_id, None, stored.name.text, LIST)
+            ],
+            next_page_token=page.next_token(last),
         )
 
     async def UpdateObject(self, request: pb.UpdateObjectRequest, call: Call) -> pb.Object:

@@ -56,7 +56,7 @@ class AccessCheck:
         if not self.policies.decide(access).allowed:
             raise _denied(caller, access)
 
-    def allows(self, caller: Caller, array_id: str, owner: str, resource: str, purpose: str) -> bool:
+    def allows(self, caller: Caller, array_id: str, owner: str | None, resource: str, purpose: str) -> bool:
         """Whether `check` would allow it."""
         return self.policies.decide(self._access(caller, array_id, owner, resource, purpose)).allowed
 

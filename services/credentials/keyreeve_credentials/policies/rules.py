@@ -13,6 +13,8 @@ MOST_PATTERNS = 100
 MOST_CHARACTERS = 512
 MANAGE, LIST, LAUNCH = "manage", "list", "launch"
 """Purposes of the calls that name none."""
+RESERVED_PURPOSES = frozenset({MANAGE, LIST, LAUNCH})
+"""No secret is read for them by name: they are granted to people who may manage entries without seeing secrets."""
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 
@@ -124,6 +126,17 @@ def in_force(applied: Sequence[Policy]) -> tuple[Policy, ...]:
     """The policies that decide: those applied, and the built-in one unless it has been replaced."""
     replaced = any(policy.name == BUILT_IN for policy in applied)
     return tuple(applied) if replaced else (BUILT_IN_POLICY, *applied)
+
+
+def parse_read_purpose(text: str) -> str:
+    """Check the purpose that a caller gives for reading a secret. Raises `FieldInvalid`."""
+    if not _NAME.match(text):
+        raise _invalid("purpose", "1-63 lower-case letters, digits and hyphens are required")
+    if text in RESERVED_PURPOSES:
+        raise _invalid(
+            "purpose", f"{text} is reserved for calls that give no purpose; name what the secret is read for"
+        )
+    return text
 
 
 def check_policy(policy: Policy) -> None:

@@ -1,13 +1,13 @@
 """Resolution: read what a launch depends on, decide, and keep what users and launchers answer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from keyreeve import errors
 from keyreeve.plaintext import Plaintext
 from keyreeve_chassis.database.ports import Store
-from keyreeve_credentials.entries.names import LDAP, LOGIN, Space, parse_resource
+from keyreeve_credentials.entries.names import LDAP, LOGIN, ObjectName, Space, parse_resource
 from keyreeve_credentials.entries.ports import Entry, EntryKind
 from keyreeve_credentials.entries.service import Entries, EntryValue
 from keyreeve_credentials.launch_settings.service import read_settings
@@ -21,7 +21,7 @@ from keyreeve_credentials.resolution.ports import MOST_ENTRIES, LaunchRequest, L
 from keyreeve_credentials.resolution.rules import Credential, Decision, decide
 
 USE_SECONDS = 3600
-"""How old the last recorded use of an entry may be before another one is recorded."""
+"""How old the last recorded use of an entry may be before another one is recorded, unless it changes what was used last."""
 _STORED = {Cached.PASSWORD: EntryKind.PASSWORD, Cached.SMART_CARD: EntryKind.SMART_CARD}
 _SMART_CARD_USER = "smart card"
 """User name of a decision for a smart card that came without one."""
@@ -33,6 +33,8 @@ class Resolved:
 
     decision: Decision
     entry: Entry | None
+    was_last: bool = True
+    """Whether the cached domain that was used last stays the same when it is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,37 +65,44 @@ class Resolution:
 
     async def resolve(self, request: LaunchRequest) -> Resolved:
         """Decide which credential a launch uses. Raises `ObjectNotFound`."""
-        facts = await self.store.read(lambda tx: read_facts(tx, request))
+        facts = await self.store.read(lambda tx: self._facts(tx, request))
         decision = decide(facts.launch)
         if not isinstance(decision.result, Credential):
             return Resolved(decision, None)
-        return Resolved(decision, facts.stored[resource_key(decision.result.entry.resource)])
+        entry = facts.stored[resource_key(decision.result.entry.resource)]
+        return Resolved(decision, entry, _was_last(entry, facts.stored.values()))
 
-    async def secret_of(self, entry: Entry) -> Plaintext:
+    async def secret_of(self, entry: Entry, *, was_last: bool = True) -> Plaintext:
         """Open an entry that a launch uses, and note the use. Raises `EntryDamaged`, `VaultKeyUnavailable`."""
         now = self.now()
-        if now - max(entry.used_at, entry.updated_at) > USE_SECONDS:
+        if now - _used_at(entry) > USE_SECONDS or not was_last:
             await self.store.write(lambda tx: tx.entries.touch(entry.entry_uid, now))
-        try:
-            return self.entries.open(entry)
-        except errors.VaultKeyUnavailable:
-            # It may have been re-encrypted since it was read, and its key destroyed.
-            again: Entry = await self.store.read(lambda tx: self.entries.get(tx, entry.array_id, entry.entry_uid))
-            if again.encryption == entry.encryption or again.version != entry.version:
-                raise
-            return self.entries.open(again)
+        found, secret = await self.entries.open_stored(self.store, entry)
+        if found.version != entry.version:
+            raise errors.VaultKeyUnavailable(f"{entry.name} has been changed meanwhile: resolve again")
+        return secret
 
     async def explain(self, request: LaunchRequest) -> tuple[Resolved, tuple[Change, ...]]:
         """Decide, and list what would change the decision. Raises `ObjectNotFound`."""
-        facts = await self.store.read(lambda tx: read_facts(tx, request))
+        facts = await self.store.read(lambda tx: self._facts(tx, request))
         decision, entry = decide(facts.launch), None
         if isinstance(decision.result, Credential):
             entry = facts.stored[resource_key(decision.result.entry.resource)]
         return Resolved(decision, entry), what_would_change(facts.launch)
 
-    def save_answer(self, tx: LaunchTransaction, request: LaunchRequest, answer: Answer, secret: Plaintext) -> Saved:
-        """Save what a user gave in the authentication dialog. Raises `ObjectNotFound`, `FieldInvalid`."""
-        facts = read_facts(tx, request)
+    def save_answer(
+        self,
+        tx: LaunchTransaction,
+        request: LaunchRequest,
+        answer: Answer,
+        secret: Plaintext,
+        check: Callable[[ObjectName], None],
+    ) -> Saved:
+        """Save what a user gave in the authentication dialog. `check` refuses callers who may not launch with a resource.
+
+        Raises `ObjectNotFound`, `FieldInvalid`, and what `check` raises.
+        """
+        facts = self._facts(tx, request)
         saving = what_to_save(facts.launch, answer)
         deleted = None if saving.forgotten is None else facts.stored.get(resource_key(saving.forgotten))
         if deleted is not None:
@@ -101,6 +110,7 @@ class Resolution:
         if saving.resource is None:
             return Saved(None, deleted, saving.reason)
         resource = parse_resource(saving.resource, "dialog.domain")
+        check(resource)  # the application server of the launch may be another resource
         value = _value(saving, answer, secret)
         entry = self.entries.upsert(tx, request.array_id, request.owner, resource, value)
         return Saved(entry, deleted, saving.reason)
@@ -123,7 +133,7 @@ class Resolution:
 
         `used` is the id and version of the entry that was used. Raises `ObjectNotFound`, `FieldInvalid`.
         """
-        facts = read_facts(tx, request)
+        facts = self._facts(tx, request)
         entry = None if used is None else _entry_used(facts, used[0])
         kind = None if used is None else Cached.PASSWORD
         if entry is not None:
@@ -137,25 +147,26 @@ class Resolution:
         deleted = self.entries.discard(tx, entry)
         return replace(reaction, discards=deleted), entry if deleted else None
 
-
-def read_facts(tx: LaunchTransaction, request: LaunchRequest) -> Facts:
-    """Read what a launch depends on. Raises `ObjectNotFound`, `FieldInvalid`."""
-    if request.owner.text == LDAP:
-        raise _invalid("launch.owner", "a person or `anonymous` is required: `ldap` launches nothing")
-    objects = _objects(tx, request)
-    stored = tx.launches.entries_of(request.array_id, request.owner, request.application_server, MOST_ENTRIES)
-    cached = [_cached(entry) for entry in stored]
-    launch = Launch(
-        request.owner.text,
-        _server(request, objects),
-        _application(request, objects),
-        _profile(request, objects),
-        read_settings(tx, request.array_id, request.server).effective,
-        by_resource(one for one in cached if one is not None),
-        request.shift_click,
-        request.third_party,
-    )
-    return Facts(launch, {entry.resource.key: entry for entry in stored})
+    def _facts(self, tx: LaunchTransaction, request: LaunchRequest) -> Facts:
+        """Read what a launch depends on. Raises `ObjectNotFound`, `FieldInvalid`, `EntryDamaged`."""
+        if request.owner.text == LDAP:
+            raise _invalid("launch.owner", "a person or `anonymous` is required: `ldap` launches nothing")
+        objects = _objects(tx, request)
+        stored = tx.launches.entries_of(request.array_id, request.owner, request.application_server, MOST_ENTRIES)
+        for entry in stored:
+            self.entries.check_place(entry)
+        cached = [_cached(entry) for entry in stored]
+        launch = Launch(
+            request.owner.text,
+            _server(request, objects),
+            _application(request, objects),
+            _profile(request, objects),
+            read_settings(tx, request.array_id, request.server).effective,
+            by_resource(one for one in cached if one is not None),
+            request.shift_click,
+            request.third_party,
+        )
+        return Facts(launch, {entry.resource.key: entry for entry in stored})
 
 
 def _objects(tx: LaunchTransaction, request: LaunchRequest) -> Mapping[str, StoredObject]:
@@ -191,7 +202,7 @@ def _profile(request: LaunchRequest, objects: Mapping[str, StoredObject]) -> Use
 
 
 def _cached(entry: Entry) -> CachedEntry | None:
-    used_at = max(entry.used_at, entry.updated_at)
+    used_at = _used_at(entry)
     if entry.resource == LOGIN:
         if entry.kind is not EntryKind.PASSWORD:
             return None
@@ -207,9 +218,39 @@ def _value(saving: Saving, answer: Answer, secret: Plaintext) -> EntryValue:
     return EntryValue(answer.user_name, kind, secret)
 
 
+def _used_at(entry: Entry) -> int:
+    return max(entry.used_at, entry.updated_at)
+
+
+def _was_last(used: Entry, stored: Iterable[Entry]) -> bool:
+    """Whether no other entry that names a Windows domain was used after this one: the dialog offers the last domain."""
+    if not _names_domain(used):
+        return True
+    return not any(_used_at(entry) >= _used_at(used) for entry in stored if entry is not used and _names_domain(entry))
+
+
+def _names_domain(entry: Entry) -> bool:
+    return _is_domain(entry) or bool(entry.domain)
+
+
+def _is_domain(entry: Entry) -> bool:
+    return entry.resource.text.startswith(Space.DOMAIN.value)
+
+
 def _entry_used(facts: Facts, entry_uid: str) -> Entry | None:
-    """The entry, if it is one of those that the launch may use; None when it has gone meanwhile."""
-    return next((entry for entry in facts.stored.values() if entry.entry_uid == entry_uid), None)
+    """The entry, if it is one of those that the launch may use; None when it has gone meanwhile.
+
+    A launch on another system than Windows uses no entry of a Windows domain, and must not have one deleted.
+    """
+    windows = facts.launch.application.is_windows
+    return next(
+        (
+            entry
+            for entry in facts.stored.values()
+            if entry.entry_uid == entry_uid and (windows or not _is_domain(entry))
+        ),
+        None,
+    )
 
 
 def _invalid(field: str, why: str) -> errors.FieldInvalid:

@@ -10,7 +10,7 @@ from keyreeve.plaintext import Plaintext
 from keyreeve_chassis.guard.access import AccessRule, AccessRules
 from keyreeve_chassis.guard.call import Call, caller_of, chosen, invalid, number_of
 from keyreeve_chassis.idempotency.mutation import Mutations
-from keyreeve_credentials.entries.names import parse_owner
+from keyreeve_credentials.entries.names import ObjectName, parse_owner
 from keyreeve_credentials.entries.ports import Entry
 from keyreeve_credentials.entries.request_secrets import SecretMasking
 from keyreeve_credentials.entries.servicer import array_of, deleted_text, entry_of, row_text, tell_of
@@ -30,7 +30,7 @@ _LAUNCHERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.MEMBER, Role.WORKLOAD})
 _WHAT = ("launch.parent", "launch.owner", "launch.application", "launch.application_server")
 
 ACCESS: AccessRules = {
-    _SERVICE + "ResolveCredential": AccessRule(_LAUNCHERS, records=_WHAT),
+    _SERVICE + "ResolveCredential": AccessRule(_LAUNCHERS, records=_WHAT, reveals=True),
     _SERVICE + "ExplainResolution": AccessRule(OPERATOR_ROLES | {Role.MEMBER}, records=_WHAT),
     _SERVICE + "SaveDialogAnswer": AccessRule(_LAUNCHERS, forwarded=True, records=_WHAT),
     _SERVICE + "ReportOutcome": AccessRule(_LAUNCHERS, forwarded=True, records=(*_WHAT, "outcome", "entry")),
@@ -165,7 +165,7 @@ class ResolutionServicer:
             self.access.check_read(
                 caller_of(call), entry.array_id, entry.owner.text, entry.resource.text, LAUNCH, tell=tell_of(call)
             )
-            response.secret = (await self.resolution.secret_of(entry)).reveal()
+            response.secret = (await self.resolution.secret_of(entry, was_last=resolved.was_last)).reveal()
         return response
 
     async def ExplainResolution(self, request: pb.ExplainResolutionRequest, call: Call) -> pb.ExplainResolutionResponse:
@@ -186,10 +186,13 @@ class ResolutionServicer:
         dialog, user_name = request.dialog, request.login.user_name
         answer = Answer(dialog.user_name, dialog.domain, dialog.save_password, dialog.always_smart_card)
 
+        def may_launch(resource: ObjectName) -> None:
+            self.access.check(caller_of(call), launch.array_id, launch.owner.text, resource.text, LAUNCH)
+
         def act(tx: Any) -> pb.SaveDialogAnswerResponse:  # noqa: ANN401 - the service's transaction
             if kind == "login":
                 return _saved(self.resolution.save_login(tx, launch, user_name, secret))
-            return _saved(self.resolution.save_answer(tx, launch, answer, secret))
+            return _saved(self.resolution.save_answer(tx, launch, answer, secret, may_launch))
 
         await self.prepare(launch.array_id)
         return await self.mutations(call, self.masking.masked(request), act, _written)

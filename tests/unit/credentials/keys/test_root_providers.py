@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -12,12 +12,13 @@ from keyreeve.errors import StoreUnavailable, VaultKeyUnavailable
 from keyreeve_chassis.keys.ports import KeyStoreError
 from keyreeve_chassis.kubernetes.api_server import ApiAccess, BlockingApi
 from keyreeve_credentials.keys.keyring import Keyring
-from keyreeve_credentials.keys.ports import RootProvider
+from keyreeve_credentials.keys.ports import Kek, KekState, RootProvider
+from keyreeve_credentials.keys.root_check import check_root
 from keyreeve_credentials.keys.root_files import open_root_files
 from keyreeve_credentials.keys.root_secrets import open_root_secrets
 from support.token_reviews import ApiServer, api_server
 
-ONE, TWO = "1" * 32, "2" * 32
+ONE, TWO, THREE = "1" * 32, "2" * 32, "3" * 32
 SECRETS = "/api/v1/namespaces/vault-keys/secrets"
 
 
@@ -149,6 +150,21 @@ def test_another_root_key_opens_nothing(kept: Kept, root: RootProvider) -> None:
     kept.replace_root()
     with pytest.raises(VaultKeyUnavailable, match="does not open"):
         kept.open().open("sales", ONE)
+
+
+def test_a_root_key_that_did_not_seal_the_known_keys_stops_the_start(kept: Kept, root: RootProvider) -> None:
+    known = [Kek(kek_id, "sales", number, KekState.WRITER, 0, 0, 0) for number, kek_id in enumerate((ONE, TWO))]
+    check_root(root, [])
+    root.destroy(THREE)
+    check_root(root, [Kek(THREE, "sales", 1, KekState.WRITER, 0, 0, 0)])
+    with pytest.raises(KeyStoreError, match="none of the 2 key-encryption keys"):
+        check_root(root, known)
+    root.create("sales", TWO)
+    check_root(kept.open(), known)
+    kept.replace_root()
+    with pytest.raises(KeyStoreError, match="Restore the root key"):
+        check_root(kept.open(), known)
+    check_root(kept.open(), [replace(kek, state=KekState.DESTROYED) for kek in known])
 
 
 @pytest.mark.parametrize("kek_id", ["", "../root", "A" * 32, "1" * 31, f"{ONE}?x", f"{ONE}\n"])
