@@ -5,20 +5,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, update
+from sqlalchemy import insert, select, update
 
 from keyreeve import errors
+from keyreeve.file_values import FileSpace
 from keyreeve.plaintext import Plaintext
 from keyreeve_credentials.entries.names import ObjectName, parse_owner, parse_resource
 from keyreeve_credentials.entries.ports import EntryKind
 from keyreeve_credentials.entries.service import EntryValue
 from keyreeve_credentials.entries.servicer import deleted_text
 from keyreeve_credentials.entries.tables import entries as table
+from keyreeve_credentials.key_files.tables import key_files
 from keyreeve_credentials.settings import CredentialsSettings
-from support.vault import PRAGUE, vault_settings
+from support.vault import PRAGUE, running_vault, vault_settings
 from support.vault_storage import opened
 
 FLIPS = 1_000
+SPACE = FileSpace("sales", "core1.example.test")
 
 
 SEALED = ("kek_id", "wrapped_key", "sealed_user_name", "sealed_secret")
@@ -74,7 +77,6 @@ async def test_a_row_that_is_found_under_the_name_of_another_is_used_for_nothing
                 await act()
             assert f"INTEGRITY ALARM: {bill.name}" in caplog.text
             assert "canary" not in refused.value.message + caplog.text
-        assert await vault.scrub() == {bill.name: "it is found under the names of another owner or resource"}
 
 
 @pytest.mark.parametrize("field", ["owner", "resource", "user_name", "domain", "kind", "encryption"])
@@ -89,8 +91,8 @@ async def test_a_clear_column_that_was_changed_keeps_the_row_shut(tmp_path: Path
 
 async def test_the_scrubber_finds_what_encryption_cannot(settings: CredentialsSettings) -> None:
     async with opened(settings) as vault:
-        names = ("Bill", "Ann", "Eve", "Joe", "Kim", "Zoe")
-        bill, ann, eve, joe, kim, zoe = [await vault.put("sales", f"o=I/cn={name}", "old") for name in names]
+        names = ("Bill", "Ann", "Eve", "Joe", "Kim", "Pam", "Zoe")
+        bill, ann, eve, joe, kim, pam, zoe = [await vault.put("sales", f"o=I/cn={name}", "old") for name in names]
         assert await vault.scrub() == {}
         old_bill, old_eve = await vault.row(bill), await vault.row(eve)
         await vault.put("sales", "o=I/cn=Bill", "new")
@@ -107,6 +109,7 @@ async def test_the_scrubber_finds_what_encryption_cannot(settings: CredentialsSe
         await vault.execute(insert(table).values(**old_eve))
         await vault.execute(table.delete().where(table.c.entry_uid == ann.entry_uid))
         await vault.overwrite(joe, {"updated_at": 1})
+        await vault.overwrite(pam, {"owner_key": ".../_ens/o=i/cn=ivy"})
         names = {"owner": ".../_ens/o=I/cn=Max", "owner_key": ".../_ens/o=i/cn=max"}
         added = (await vault.row(kim)) | {"entry_uid": "a" * 32} | names
         await vault.execute(insert(table).values(**added))
@@ -116,9 +119,39 @@ async def test_the_scrubber_finds_what_encryption_cannot(settings: CredentialsSe
         eve.name: "it was deleted, and has been put back",
         ann.name: "it is gone",
         joe.name: "it is not what was written",
+        pam.name: "it is found under the names of another owner or resource",
         "arrays/sales/entries/" + "a" * 32: "no audit record tells of it",
     }
     assert zoe.name not in found
+
+
+async def test_the_scrubber_compares_key_files_too(settings: CredentialsSettings, tmp_path: Path) -> None:
+    async with running_vault(settings, tmp_path) as running:
+        files = (await running.client()).credentials.files
+        for name in ("a.bin", "b.bin", "c.bin", "d.bin"):
+            await files.put(SPACE, name, Plaintext.of(f"old {name}"))
+    async with opened(settings) as vault:
+        query = select(key_files).where(key_files.c.name.in_(["a.bin", "c.bin"]))
+        old = await vault.context.store.read(lambda tx: tx._connection.execute(query).mappings().all())
+    async with running_vault(settings, tmp_path) as running:
+        files = (await running.client()).credentials.files
+        await files.put(SPACE, "a.bin", Plaintext.of("new"), replace=True)
+        await files.rename(SPACE, "b.bin", "e.bin")
+        await files.delete(SPACE, "c.bin")
+    where = f"arrays/sales/servers/{SPACE.server}/files/"
+    async with opened(settings) as vault:
+        assert await vault.scrub() == {}
+        await vault.execute(key_files.delete().where(key_files.c.name.in_(["a.bin", "d.bin", "a-replaced-1.bin"])))
+        for row in old:
+            await vault.execute(insert(key_files).values(**row))
+        await vault.execute(update(key_files).where(key_files.c.name == "e.bin").values(updated_at=1))
+        assert await vault.scrub() == {
+            f"{where}a.bin": "it is not what was written",
+            f"{where}c.bin": "it was deleted, and has been put back",
+            f"{where}d.bin": "it is gone",
+            f"{where}a-replaced-1.bin": "it is gone",
+            f"{where}e.bin": "it is not what was written",
+        }
 
 
 def flipped(value: Any, random_: random.Random) -> Any:

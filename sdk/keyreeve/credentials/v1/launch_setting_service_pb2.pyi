@@ -123,8 +123,8 @@ class LaunchSettings(_message.Message):
     details_enabled: _builtins.bool
     """Users may open and close the details. Default: true."""
     new_key_on_restart: _builtins.bool
-    """Give the array a new key when one of its members has restarted, at most once an hour. Of an array only: for a server it is
-    FIELD_INVALID. Default: `vault.new_key_on_restart` in the settings of the credentials service.
+    """Give the array a new key when the agent of one of its members has started again, at most once an hour. Of an array only:
+    for a server it is FIELD_INVALID. Default: `vault.new_key_on_restart` in the settings of the credentials service.
     """
     def __init__(
         self,

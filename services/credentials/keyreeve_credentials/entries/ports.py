@@ -10,6 +10,9 @@ from keyreeve.length_prefix import length_prefixed
 from keyreeve_credentials.entries.names import ObjectName
 from keyreeve_credentials.keys.ports import KekRecords, Sealed, StoredValues
 
+ROW = "row"
+"""Field of an audit record that tells of an entry's row."""
+
 
 class EntryKind(StrEnum):
     """What an entry holds."""

@@ -24,7 +24,7 @@ from keyreeve_credentials.entries.importing import (
     import_rows,
 )
 from keyreeve_credentials.entries.names import fold_pattern, parse_owner, parse_resource
-from keyreeve_credentials.entries.ports import Entry, EntryFilter, EntryKind, EntrySource
+from keyreeve_credentials.entries.ports import ROW, Entry, EntryFilter, EntryKind, EntrySource
 from keyreeve_credentials.entries.request_secrets import SecretMasking
 from keyreeve_credentials.entries.service import Entries, EntryValue
 from keyreeve_credentials.policies.checking import AccessCheck, Tell
@@ -122,7 +122,7 @@ def deleted_text(name: str) -> str:
 
 def written(entry: pb.Entry) -> list[tuple[str, str]]:
     """What the audit record of a write says of the row: the scrubber compares the table with it."""
-    return [("row", row_text(entry.name, entry.encryption, entry.row_sha256))]
+    return [(ROW, row_text(entry.name, entry.encryption, entry.row_sha256))]
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ class EntryServicer:
             self.entries.delete(tx, array_id, uid)
             return pb.DeleteEntryResponse()
 
-        return await self.mutations(call, request, act, lambda _: [("row", deleted_text(request.name))])
+        return await self.mutations(call, request, act, lambda _: [(ROW, deleted_text(request.name))])
 
     async def DeleteEntries(self, request: pb.DeleteEntriesRequest, call: Call) -> pb.DeleteEntriesResponse:
         array_id = array_of(request.parent)
@@ -230,7 +230,7 @@ class EntryServicer:
                 self.access.check(caller_of(call), array_id, entry.owner.text, entry.resource.text, MANAGE)
             return pb.DeleteEntriesResponse(names=[entry.name for entry in deleted], more=more)
 
-        return await self.mutations(call, request, act, lambda r: [("row", deleted_text(name)) for name in r.names])
+        return await self.mutations(call, request, act, lambda r: [(ROW, deleted_text(name)) for name in r.names])
 
     async def ImportEntries(
         self, requests: AsyncIterator[pb.ImportEntriesRequest], call: Call
@@ -255,7 +255,7 @@ class EntryServicer:
         def act(tx: Any) -> pb.ImportEntriesResponse:  # noqa: ANN401
             known = existing(tx, array_id, checked, replace=header.replace)
             made = import_rows(self.entries, tx, array_id, checked, known)
-            written_rows[:] = [("row", row_text(e.name, e.encryption, e.row_sha256())) for e in made]
+            written_rows[:] = [(ROW, row_text(e.name, e.encryption, e.row_sha256())) for e in made]
             return pb.ImportEntriesResponse(created=len(made) - len(known), replaced=len(known))
 
         return await self.mutations(call, ImportIdentity(header.request_id, digest), act, lambda _: written_rows)

@@ -22,7 +22,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from keyreeve.errors import EntryDamaged
 from keyreeve_credentials.entries.names import ObjectName
-from keyreeve_credentials.entries.ports import Entry, EntryFilter, EntryKind, EntrySource
+from keyreeve_credentials.entries.ports import ROW, Entry, EntryFilter, EntryKind, EntrySource
 from keyreeve_credentials.entries.tables import entries
 from keyreeve_credentials.keys.ports import Sealed, StoredValue
 
@@ -47,6 +47,8 @@ _LAST = chr(0x10FFFF)
 
 class SqlEntries:
     """The records in one transaction; `write` executes a statement, or raises in a read transaction."""
+
+    recorded_as = ROW
 
     def __init__(self, connection: Connection, write: Callable[..., Any]) -> None:
         self._connection = connection

@@ -9,11 +9,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from keyreeve.credentials.v1 import key_file_service_pb2 as pb
 from keyreeve_chassis.guard.call import invalid, timestamp
+from keyreeve_credentials.entries.servicer import deleted_text, row_text
 from keyreeve_credentials.key_documents.attributes import Attributes
 from keyreeve_credentials.key_documents.contents import Element
 from keyreeve_credentials.key_documents.making import KeyChoice
 from keyreeve_credentials.key_files.file_names import parse_file_name
-from keyreeve_credentials.key_files.ports import Space, StoredFile
+from keyreeve_credentials.key_files.ports import FILE_ROW, Space, StoredFile
 from keyreeve_credentials.key_files.service import Written
 from keyreeve_credentials.launch_settings.service import parse_server
 
@@ -91,6 +92,15 @@ def made_message(written: Written, uses: Mapping[str, Sequence[str]], warnings: 
 def written_results(made: pb.MadeFiles) -> list[tuple[str, str]]:
     """What the audit record of a write says."""
     return [("file", one.name) for one in made.files] + [("kept", one.name) for one in made.kept_files]
+
+
+def row_results(written: Written) -> list[tuple[str, str]]:
+    """What the audit record of a write says of the rows: the scrubber compares the table with it."""
+    gone = [(FILE_ROW, deleted_text(name)) for name in written.moved]
+    return gone + [
+        (FILE_ROW, row_text(stored.resource_name, stored.encryption, stored.row_sha256()))
+        for stored in (*written.kept, *written.files)
+    ]
 
 
 def element_message(element: Element) -> pb.FileElement:

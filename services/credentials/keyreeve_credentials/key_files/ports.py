@@ -14,6 +14,10 @@ CONTENTS = "contents"
 """Name of the sealed field."""
 
 
+FILE_ROW = "file-row"
+"""Field of an audit record that tells of a file's row."""
+
+
 @dataclass(frozen=True, slots=True)
 class Space:
     """The file space of a server."""
@@ -80,6 +84,10 @@ class KeyFileRecords(Protocol):
         ...
 
     def delete(self, space: Space, name: str) -> bool: ...
+    def scan(self, after: str, limit: int) -> Sequence[StoredFile]:
+        """Files of all servers in order of their uids, after one."""
+        ...
+
     def uses(self, space: Space) -> Mapping[str, tuple[str, ...]]:
         """The services that files are assigned to, by the files' names."""
         ...

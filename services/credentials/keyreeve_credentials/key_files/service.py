@@ -28,6 +28,8 @@ class Written:
     files: tuple[StoredFile, ...]
     kept: tuple[StoredFile, ...] = ()
     """Replaced files under their new names."""
+    moved: tuple[str, ...] = ()
+    """Resource names under which files were before they got others."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class KeyFiles:
         if len(existing) + len(contents) > MOST_FILES:
             raise errors.KeyFilesTooMany(f"the server {space.server} has {len(existing)} files")
         kept = tuple(self._move(tx, self.get(tx, space, name), new) for name, new in moved.items())
-        return Written(tuple(self._add(tx, space, name, data) for name, data in contents.items()), kept)
+        added = tuple(self._add(tx, space, name, data) for name, data in contents.items())
+        return Written(added, kept, tuple(f"{space.name}/files/{name}" for name in moved))
 
     def get(self, tx: KeyFileTransaction, space: Space, name: str) -> StoredFile:
         """Return a file. Raises `KeyFileNotFound`."""
@@ -86,18 +89,18 @@ class KeyFiles:
 
     def rename(
         self, tx: KeyFileTransaction, space: Space, name: str, new_name: str, overwriting: Overwriting
-    ) -> StoredFile:
+    ) -> Written:
         """Rename a file; assignments stay with the name. Raises `KeyFileNotFound`, `KeyFileExists`, `KeyFileInUse`."""
         found, uses = self.get(tx, space, name), tx.key_files.uses(space)
         if name == new_name:
-            return found
+            return Written((found,))
         if not overwriting.force:
             _refuse_in_use(name, uses, "renamed")
         existing = tx.key_files.names(space)
         moved = replace_files({new_name}, existing, uses, replace=overwriting.replace, force=overwriting.force).kept
-        for old, new in moved.items():
-            self._move(tx, self.get(tx, space, old), new)
-        return self._move(tx, self.get(tx, space, name), new_name)
+        kept = tuple(self._move(tx, self.get(tx, space, old), new) for old, new in moved.items())
+        renamed = self._move(tx, self.get(tx, space, name), new_name)
+        return Written((renamed,), kept, tuple(f"{space.name}/files/{old}" for old in (*moved, name)))
 
     def delete(self, tx: KeyFileTransaction, space: Space, name: str, *, force: bool) -> None:
         """Delete a file. Raises `KeyFileNotFound`, `KeyFileInUse`."""

@@ -15,7 +15,7 @@ from keyreeve_chassis.guard.call import Call, caller_of, invalid
 from keyreeve_chassis.guard.paging import Pages, PageSizes
 from keyreeve_chassis.idempotency.mutation import MutationRequest, Mutations
 from keyreeve_credentials.entries.request_secrets import SecretMasking
-from keyreeve_credentials.entries.servicer import tell_of
+from keyreeve_credentials.entries.servicer import deleted_text, tell_of
 from keyreeve_credentials.key_documents.contents import MOST_BYTES, inspect_file, is_public
 from keyreeve_credentials.key_documents.matching import bundle_warnings, key_matches, verify_file
 from keyreeve_credentials.key_files.file_names import parse_basename, parse_file_name
@@ -26,12 +26,13 @@ from keyreeve_credentials.key_files.messages import (
     file_message,
     file_of,
     made_message,
+    row_results,
     space_of,
     token_of,
     written_results,
 )
-from keyreeve_credentials.key_files.ports import Space, StoredFile
-from keyreeve_credentials.key_files.service import Overwriting
+from keyreeve_credentials.key_files.ports import FILE_ROW, Space, StoredFile
+from keyreeve_credentials.key_files.service import Overwriting, Written
 from keyreeve_credentials.key_files.workshop import NewFiles, Workshop
 from keyreeve_credentials.policies.checking import AccessCheck
 from keyreeve_credentials.policies.rules import LIST, MANAGE, parse_read_purpose
@@ -106,14 +107,17 @@ class KeyFileServicer:
         overwriting = Overwriting(header.replace, header.force)
         await self.prepare(space.array_id)
 
+        rows: list[tuple[str, str]] = []
+
         def act(tx: Any) -> pb.KeyFile:  # noqa: ANN401 - the service's transaction
             written = self.workshop.files.write(tx, space, {name: contents}, overwriting)
+            rows[:] = row_results(written)
             return file_message(written.files[0], tx.key_files.uses(space))
 
         # The contents are part of what one request id stands for; the stored hash of the request allows no guess at them.
         asked = pb.FileHeader(request_id=header.request_id, replace=header.replace, force=header.force)
         asked.name = f"{header.name} {self.masking.digest(contents.reveal()).hex()}"
-        return await self.mutations(call, asked, act)
+        return await self.mutations(call, asked, act, lambda _: rows)
 
     async def GetFile(self, request: pb.GetFileRequest, call: Call) -> AsyncIterator[pb.GetFileResponse]:
         space, name = file_of(request.name)
@@ -151,11 +155,14 @@ class KeyFileServicer:
         overwriting = Overwriting(request.replace, request.force)
         await self.prepare(space.array_id)
 
-        def act(tx: Any) -> pb.KeyFile:  # noqa: ANN401
-            renamed = self.workshop.files.rename(tx, space, name, new_name, overwriting)
-            return file_message(renamed, tx.key_files.uses(space))
+        rows: list[tuple[str, str]] = []
 
-        return await self.mutations(call, request, act)
+        def act(tx: Any) -> pb.KeyFile:  # noqa: ANN401
+            written = self.workshop.files.rename(tx, space, name, new_name, overwriting)
+            rows[:] = row_results(written)
+            return file_message(written.files[0], tx.key_files.uses(space))
+
+        return await self.mutations(call, request, act, lambda _: rows)
 
     async def DeleteFile(self, request: pb.DeleteFileRequest, call: Call) -> pb.DeleteFileResponse:
         space, name = file_of(request.name)
@@ -165,7 +172,8 @@ class KeyFileServicer:
             self.workshop.files.delete(tx, space, name, force=request.force)
             return pb.DeleteFileResponse()
 
-        return await self.mutations(call, request, act, lambda _: [("deleted", request.name)])
+        gone = [("deleted", request.name), (FILE_ROW, deleted_text(f"{space.name}/files/{name}"))]
+        return await self.mutations(call, request, act, lambda _: gone)
 
     async def AssignFiles(self, request: pb.AssignFilesRequest, call: Call) -> pb.AssignFilesResponse:
         space, service = space_of(request.parent), token_of(request.service, "service")
@@ -235,11 +243,14 @@ class KeyFileServicer:
         before: StoredFile = await self.store.read(lambda tx: self.workshop.files.get(tx, space, name))
         unlocked = await self.workshop.unlocked(space, name, Plaintext(request.passphrase))
 
+        rows: list[tuple[str, str]] = []
+
         def act(tx: Any) -> pb.KeyFile:  # noqa: ANN401
             stored = self.workshop.files.set_contents(tx, before, unlocked)
+            rows[:] = row_results(Written((stored,)))
             return file_message(stored, tx.key_files.uses(space))
 
-        return await self.mutations(call, self.masking.masked(request, "passphrase"), act)
+        return await self.mutations(call, self.masking.masked(request, "passphrase"), act, lambda _: rows)
 
     async def ConvertPkcs12(self, request: pb.ConvertPkcs12Request, call: Call) -> pb.MadeFiles:
         (space, name), basename = file_of(request.name), parse_basename(request.basename)
@@ -271,11 +282,14 @@ class KeyFileServicer:
     ) -> pb.MadeFiles:
         await self.prepare(space.array_id)
 
+        rows: list[tuple[str, str]] = []
+
         def act(tx: Any) -> pb.MadeFiles:  # noqa: ANN401
             written = self.workshop.files.write(tx, space, made.contents, overwriting)
+            rows[:] = row_results(written)
             return made_message(written, tx.key_files.uses(space), made.warnings)
 
-        return await self.mutations(call, request, act, written_results)
+        return await self.mutations(call, request, act, lambda answer: [*written_results(answer), *rows])
 
     async def _contents(self, call: Call, space: Space, wanted: dict[str, str]) -> list[bytes]:
         names = [parse_file_name(name, field) for field, name in wanted.items()]

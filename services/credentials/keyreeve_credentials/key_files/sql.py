@@ -6,13 +6,15 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, select, update
 
-from keyreeve_credentials.key_files.ports import CONTENTS, Space, StoredFile
+from keyreeve_credentials.key_files.ports import CONTENTS, FILE_ROW, Space, StoredFile
 from keyreeve_credentials.key_files.tables import key_file_uses, key_files
 from keyreeve_credentials.keys.ports import Sealed, StoredValue
 
 
 class SqlKeyFiles:
     """The records in one transaction; `write` executes a statement, or raises in a read transaction."""
+
+    recorded_as = FILE_ROW
 
     def __init__(self, connection: Connection, write: Callable[[Any], Any]) -> None:
         self._connection = connection
@@ -72,6 +74,11 @@ class SqlKeyFiles:
             if self.replace(again, encryption=before):
                 stored.append((value, again.row_sha256()))
         return stored
+
+    def scan(self, after: str, limit: int) -> Sequence[StoredFile]:
+        """See `KeyFileRecords.scan`."""
+        query = select(key_files).where(key_files.c.file_uid > after).order_by(key_files.c.file_uid).limit(limit)
+        return [_file(row) for row in self._connection.execute(query)]
 
     def uses(self, space: Space) -> Mapping[str, tuple[str, ...]]:
         """See `KeyFileRecords.uses`."""

@@ -132,6 +132,11 @@ class RootProvider(Protocol):
 class StoredValues(Protocol):
     """The values of one feature that are encrypted under keys of the vault, in one transaction."""
 
+    @property
+    def recorded_as(self) -> str:
+        """Field of an audit record that tells of a row: name, encryption and H(row)."""
+        ...
+
     def count_under(self, kek_id: str) -> int:
         """How many are under a key."""
         ...

@@ -16,7 +16,7 @@ from keyreeve_chassis.operations.ports import Operation, OperationState
 from keyreeve_chassis.operations.steps import advance_operation, ended_operation
 from keyreeve_chassis.processes import failpoints
 from keyreeve_credentials.keys.envelope import DoesNotOpen
-from keyreeve_credentials.keys.ports import Kek, KekState, KeyTransaction, StoredValue
+from keyreeve_credentials.keys.ports import Kek, KekState, KeyTransaction, StoredValue, StoredValues
 from keyreeve_credentials.keys.service import values_under
 from keyreeve_credentials.keys.vault import Vault
 
@@ -99,9 +99,12 @@ class Sweep:
         after = replace(before, position=batch.position, done=before.done + batch.looked_at, updated_at=now)
         if not advance_operation(tx, before, after, now):
             return
-        stored = tx.sealed_values[batch.feature].store_again(batch.again)
+        values: StoredValues = tx.sealed_values[batch.feature]
+        stored = values.store_again(batch.again)
         failpoints.hit(REENCRYPTED)
-        rows = tuple(("row", f"{value.name} {value.encryption} {sha256.hex()}") for value, sha256 in stored)
+        rows = tuple(
+            (values.recorded_as, f"{value.name} {value.encryption} {sha256.hex()}") for value, sha256 in stored
+        )
         tx.audit.append(system_event("vault.rekey", now, rows))
 
     def _again(self, writer: Kek, value: StoredValue) -> StoredValue | None:

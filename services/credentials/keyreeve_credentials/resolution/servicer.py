@@ -11,7 +11,7 @@ from keyreeve_chassis.guard.access import AccessRule, AccessRules
 from keyreeve_chassis.guard.call import Call, caller_of, chosen, invalid, number_of
 from keyreeve_chassis.idempotency.mutation import Mutations
 from keyreeve_credentials.entries.names import ObjectName, parse_owner
-from keyreeve_credentials.entries.ports import Entry
+from keyreeve_credentials.entries.ports import ROW, Entry
 from keyreeve_credentials.entries.request_secrets import SecretMasking
 from keyreeve_credentials.entries.servicer import array_of, deleted_text, entry_of, row_text, tell_of
 from keyreeve_credentials.launch_settings.service import parse_server
@@ -139,9 +139,9 @@ def _saved(saved: Saved) -> pb.SaveDialogAnswerResponse:
 
 def _written(response: pb.SaveDialogAnswerResponse) -> list[tuple[str, str]]:
     """What the audit record says of the row: the scrubber compares the table with it."""
-    told = [("row", deleted_text(response.deleted_entry))] if response.deleted_entry else []
+    told = [(ROW, deleted_text(response.deleted_entry))] if response.deleted_entry else []
     if response.entry:
-        told.append(("row", row_text(response.entry, response.encryption, response.row_sha256)))
+        told.append((ROW, row_text(response.entry, response.encryption, response.row_sha256)))
     return told
 
 
@@ -220,7 +220,7 @@ class ResolutionServicer:
             return response
 
         return await self.mutations(
-            call, request, act, lambda response: [("row", deleted_text(request.entry))] if response.discarded else []
+            call, request, act, lambda response: [(ROW, deleted_text(request.entry))] if response.discarded else []
         )
 
     def _allowed(self, message: pb.Launch, call: Call, purpose: str, *, login: bool = False) -> LaunchRequest:
