@@ -8,10 +8,12 @@ from sqlalchemy import text
 
 from keyreeve import errors
 from keyreeve.identity import Role
+from keyreeve.launch_values import ApplicationKind, Launch, ObjectKind
 from keyreeve.plaintext import Plaintext
 from keyreeve.values import MemberState
 from keyreeve.vault_values import Membership, PolicyRule
 from keyreeve_chassis.database.opening import writing_database
+from keyreeve_credentials.metrics import UNUSUAL_READS
 from keyreeve_credentials.settings import CredentialsSettings
 from keyreeve_credentials.store.schema import SCHEMA
 from support.service_in_process import InProcess
@@ -119,6 +121,26 @@ async def test_a_simulation_tells_which_past_reads_would_end_otherwise(tmp_path:
         assert (stricter.examined, stricter.newly_denied) == (2, 1)
 
 
+async def test_a_simulation_knows_launches_that_were_denied_and_the_server_of_each(tmp_path: Path) -> None:
+    async with running_vault(vault_settings(tmp_path), tmp_path) as vault:
+        admin = (await vault.client()).credentials
+        launch = Launch("sales", BILL, "o=Indigo/cn=Word", PRAGUE)
+        windows = ApplicationKind.WINDOWS
+        await admin.objects.create("sales", launch.application, ObjectKind.APPLICATION, application_kind=windows)
+        await admin.objects.create("sales", PRAGUE, ObjectKind.APPLICATION_SERVER, domain="INDIGO")
+        await admin.entries.create("sales", BILL, ".../_wns/INDIGO", "bill", SECRET)
+        await admin.resolution.resolve(launch)
+        with pytest.raises(errors.PolicyDenied):
+            await (await vault.client(Role.OPERATOR)).credentials.resolution.resolve(launch)
+        domain_only = [PolicyRule(("*",), ("launch",), resources=(".../_wns/*",))]
+        async with asyncio.timeout(10):  # the log is read up to its last checkpoint
+            while (found := await admin.policies.simulate("built-in", domain_only)).examined < 2:
+                pass
+        assert [(read.resource, read.allowed) for read in found.reads] == [(".../_wns/INDIGO", False)]
+        both = await admin.policies.simulate("built-in", [PolicyRule(("*",), ("launch",))])
+        assert [(read.resource, read.allowed) for read in both.reads] == [(PRAGUE, True)]
+
+
 async def test_a_row_of_a_policy_that_was_changed_denies_everything(tmp_path: Path) -> None:
     settings = vault_settings(tmp_path)
     async with running_vault(settings, tmp_path) as vault:
@@ -144,3 +166,19 @@ async def test_a_reader_that_is_too_fast_is_told_when_to_come_back(tmp_path: Pat
             await entries.reveal(made.name, purpose="support")
         with pytest.raises(errors.ReadRateExceeded):
             await entries.reveal(made.name, purpose="support", timeout=2)
+
+
+async def test_a_reader_of_many_owners_is_counted_and_named_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = vault_settings(tmp_path, vault={"unusual_owners": 1})
+    before = UNUSUAL_READS._value.get()
+    async with running_vault(settings, tmp_path) as vault:
+        entries = (await vault.client()).credentials.entries
+        made = [await entries.create("sales", owner, PRAGUE, "bill", SECRET) for owner in (BILL, "o=Indigo/cn=Ann")]
+        await entries.reveal(made[0].name, purpose="support")
+        assert UNUSUAL_READS._value.get() == before
+        for entry in made:
+            await entries.reveal(entry.name, purpose="support")
+    assert UNUSUAL_READS._value.get() == before + 1
+    assert "operators/admin/ann has read the secrets of more than 1 owners" in caplog.text

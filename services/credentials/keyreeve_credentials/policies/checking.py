@@ -50,10 +50,23 @@ class AccessCheck:
     policies: Decides
     limits: Limits
 
-    def check(self, caller: Caller, array_id: str, owner: str | None, resource: str | None, purpose: str) -> None:
-        """Allow an access that is no read of a secret. Raises `PolicyDenied`, `PolicyDamaged`."""
+    def check(
+        self,
+        caller: Caller,
+        array_id: str,
+        owner: str | None,
+        resource: str | None,
+        purpose: str,
+        *,
+        tell_denied: Tell = lambda _f, _v: None,
+    ) -> None:
+        """Allow an access that is no read of a secret, or comes before one: then simulations need to be told of a denial.
+
+        Raises `PolicyDenied`, `PolicyDamaged`.
+        """
         access = self._access(caller, array_id, owner, resource, purpose)
         if not self.policies.decide(access).allowed:
+            _tell(access, tell_denied)
             raise _denied(caller, access)
 
     def allows(self, caller: Caller, array_id: str, owner: str | None, resource: str, purpose: str) -> bool:
@@ -75,14 +88,7 @@ class AccessCheck:
         Raises `PolicyDenied`, `PolicyDamaged`, `ReadRateExceeded`.
         """
         access = self._access(caller, array_id, owner, resource, purpose)
-        for field, value in (
-            ("array", f"arrays/{array_id}"),
-            ("owner", owner),
-            ("resource", resource),
-            ("purpose", purpose),
-            ("standing", access.standing.value),
-        ):
-            tell(field, value)
+        _tell(access, tell)
         decision = self.policies.decide(access)
         if not decision.allowed:
             raise _denied(caller, access)
@@ -92,6 +98,17 @@ class AccessCheck:
     def _access(self, caller: Caller, array_id: str, owner: str | None, resource: str | None, purpose: str) -> Access:
         standing = standing_of(self.members.member(caller.id), array_id)
         return Access("/".join(caller.id.path), standing, array_id, owner, resource, purpose)
+
+
+def _tell(access: Access, tell: Tell) -> None:
+    for field, value in (
+        ("array", f"arrays/{access.array_id}"),
+        ("owner", access.owner or ""),
+        ("resource", access.resource or ""),
+        ("purpose", access.purpose),
+        ("standing", access.standing.value),
+    ):
+        tell(field, value)
 
 
 _STANDINGS: Final = {Standing.NONE: "no member", Standing.MEMBER: "a member", Standing.PRIMARY: "the primary"}

@@ -1,15 +1,19 @@
 """`policies.ports.PastReads` on the service's audit log."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from keyreeve.audit.record import Record
+from keyreeve.errors import FieldInvalid
 from keyreeve.identity import SpiffeId
 from keyreeve_chassis.audit.log import SqlAuditLog
+from keyreeve_credentials.entries.names import parse_resource
 from keyreeve_credentials.policies.ports import PastRead
 from keyreeve_credentials.policies.rules import Access, Standing
 
 _REASONS = frozenset({"", "POLICY_DENIED"})
+_SERVER = "launch.application_server"
+"""Field of the record of ResolveCredential: its caller has to be allowed to launch there, too."""
 _MOST_PAGES = 100
 """Of the log that are looked through for one simulation."""
 
@@ -56,6 +60,8 @@ def _read_of(record: Record, time: int) -> PastRead | None:
             told.get("resource", ""),
             told["purpose"],
         )
-    except (ValueError, KeyError):
+        server = told.get(_SERVER)
+        launched = [] if server is None else [replace(access, resource=parse_resource(server).text)]
+    except (ValueError, KeyError, FieldInvalid):
         return None
-    return PastRead(record.caller, access, not record.reason, time)
+    return PastRead(record.caller, (access, *launched), not record.reason, time)

@@ -35,9 +35,15 @@ class PastRead:
 
     caller: str
     """The whole SPIFFE ID."""
-    access: Access
+    accesses: Sequence[Access]
+    """That of the secret first, then what had to be allowed before it."""
     allowed: bool
     read_at: int
+
+    @property
+    def access(self) -> Access:
+        """The access to the secret."""
+        return self.accesses[0]
 
 
 class PastReads(Protocol):

@@ -65,7 +65,10 @@ class Policies:
         present = await store.read(self.present)
         others = [one for one in present if one.name != wanted.name]
         past = await reads.last(limit)
-        changed = tuple(read for read in past if decide([*others, wanted], read.access).allowed != read.allowed)
+        rules = [*others, wanted]
+        changed = tuple(
+            read for read in past if all(decide(rules, one).allowed for one in read.accesses) != read.allowed
+        )
         return Simulation(len(past), changed)
 
 

@@ -16,7 +16,7 @@ from keyreeve_credentials.entries.request_secrets import SecretMasking
 from keyreeve_credentials.entries.servicer import array_of, deleted_text, entry_of, row_text, tell_of
 from keyreeve_credentials.launch_settings.service import parse_server
 from keyreeve_credentials.objects.service import parse_object_name
-from keyreeve_credentials.policies.checking import AccessCheck
+from keyreeve_credentials.policies.checking import AccessCheck, Tell
 from keyreeve_credentials.policies.rules import LAUNCH, LIST
 from keyreeve_credentials.resolution.dialog import Answer, Box, Dialog
 from keyreeve_credentials.resolution.launch import EntryKind
@@ -157,7 +157,7 @@ class ResolutionServicer:
     masking: SecretMasking
 
     async def ResolveCredential(self, request: pb.ResolveCredentialRequest, call: Call) -> pb.ResolveCredentialResponse:
-        launch = self._allowed(request.launch, call, LAUNCH)
+        launch = self._allowed(request.launch, call, LAUNCH, tell_denied=tell_of(call))
         resolved = await self.resolution.resolve(launch)
         response = pb.ResolveCredentialResponse(**_result(resolved.decision.result, resolved.entry))
         entry = resolved.entry
@@ -223,8 +223,18 @@ class ResolutionServicer:
             call, request, act, lambda response: [(ROW, deleted_text(request.entry))] if response.discarded else []
         )
 
-    def _allowed(self, message: pb.Launch, call: Call, purpose: str, *, login: bool = False) -> LaunchRequest:
+    def _allowed(
+        self,
+        message: pb.Launch,
+        call: Call,
+        purpose: str,
+        *,
+        login: bool = False,
+        tell_denied: Tell = lambda _f, _v: None,
+    ) -> LaunchRequest:
         launch = launch_request(message, call, login=login)
         resource = "" if login else launch.application_server.text
-        self.access.check(caller_of(call), launch.array_id, launch.owner.text, resource, purpose)
+        self.access.check(
+            caller_of(call), launch.array_id, launch.owner.text, resource, purpose, tell_denied=tell_denied
+        )
         return launch
