@@ -41,6 +41,91 @@ unset  set    *       application
 unset  unset  cached  cached
 unset  unset  -       empty
 """
+# kind, smart cards, box checked, box enabled: the box Always Use Smart Card
+SMART_CARD_BOX_TABLE = """
+x        *        *    *    absent
+*        refused  *    *    absent
+*        *        on   yes  checked
+*        *        on   no   checked-locked
+*        *        off  yes  cleared
+*        *        off  no   cleared-locked
+"""
+# box checked, box enabled: the box Save Password
+SAVE_PASSWORD_BOX_TABLE = """
+on   yes  checked
+on   no   checked-locked
+off  yes  cleared
+off  no   cleared-locked
+"""
+# a box, and how the user leaves it: whether it counts as checked
+BOX_TABLE = """
+absent          *    no
+checked-locked  *    yes
+cleared-locked  *    no
+*               on   yes
+*               off  no
+"""
+# always use smart card, save password, kind, NT Domain given: where the answer is saved
+SAVED_TABLE = """
+yes  *    *        *    card-of-server
+*    no   *        *    nowhere
+*    *    x        *    password-of-server
+*    *    *        no   nowhere
+*    *    *        *    password-of-domain
+"""
+# kind, enhanced network security, outcome, credential, action when expired, dialog display: next step, and the entry
+OUTCOME_TABLE = """
+x        *    nla      *         *       *       impossible   -
+windows  off  nla      *         *       *       impossible   -
+windows  on   nla      password  *       *       retry-shift  stays
+windows  on   nla      login     *       *       retry-shift  stays
+windows  on   nla      *         *       none    failure      stays
+windows  on   nla      *         *       *       dialog       stays
+windows  *    *        *         *       *       continue     stays
+*        *    success  *         *       *       continue     stays
+*        *    expired  *         manual  *       terminal     stays
+*        *    expired  *         none    *       failure      stays
+*        *    expired  *         dialog  none    failure      stays
+*        *    expired  *         dialog  *       dialog       stays
+*        *    refused  login     *       none    failure      stays
+*        *    refused  login     *       *       dialog       stays
+*        *    refused  *         *       none    failure      goes
+*        *    refused  *         *       *       dialog       goes
+"""
+# third party, setting, profile, its domain: whether the password of a login is saved
+LOGIN_TABLE = """
+yes  *    *        *  no
+no   off  *        *  no
+no   on   missing  *  without-domain
+no   on   *        -  without-domain
+no   on   *        *  with-domain
+"""
+DIALOG_DIMENSIONS: dict[str, tuple[str, ...]] = {
+    "kind": ("windows", "x"),
+    "smart_cards": ("allowed", "refused"),
+    "card_box": ("on", "off"),
+    "card_box_enabled": ("yes", "no"),
+    "save_box": ("on", "off"),
+    "save_box_enabled": ("yes", "no"),
+    "profile": ("missing", "", "A"),
+    "card_left": ("on", "off"),
+    "save_left": ("on", "off"),
+    "domain_given": ("yes", "no"),
+    "server_entry": ("", "password", "card"),
+}
+OUTCOME_DIMENSIONS: dict[str, tuple[str, ...]] = {
+    "kind": ("windows", "x"),
+    "nla": ("on", "off"),
+    "outcome": ("success", "refused", "expired", "nla"),
+    "used": ("typed", "password", "login", "card"),
+    "expired": ("dialog", "manual", "none"),
+    "display": ("user", "system", "none"),
+}
+LOGIN_DIMENSIONS: dict[str, tuple[str, ...]] = {
+    "third_party": ("yes", "no"),
+    "setting": ("on", "off"),
+    "profile": ("missing", "", "A"),
+}
 
 DIMENSIONS: dict[str, tuple[str, ...]] = {
     "kind": ("windows", "x"),
@@ -68,17 +153,51 @@ _PARSED = {name: _lines(table) for name, table in globals().items() if name.ends
 
 @cache
 def _look_up(table: str, *facts: str) -> str:
-    for *pattern, result in _PARSED[table]:
+    for line in _PARSED[table]:
+        pattern, results = line[: len(facts)], line[len(facts) :]
         if all(wanted in ("*", fact) for wanted, fact in zip(pattern, facts, strict=True)):
-            return result
+            return " ".join(results)
     raise AssertionError(f"{table} has no line for {facts}")
 
 
-def cases() -> Iterator[dict[str, str]]:
-    """All combinations of attributes, settings and entries."""
-    names = tuple(DIMENSIONS)
-    for values in product(*DIMENSIONS.values()):
+def cases(dimensions: Mapping[str, tuple[str, ...]] = DIMENSIONS) -> Iterator[dict[str, str]]:
+    """All combinations, such as those of attributes, settings and entries."""
+    names = tuple(dimensions)
+    for values in product(*dimensions.values()):
         yield dict(zip(names, values, strict=True))
+
+
+def boxes(case: Mapping[str, str]) -> tuple[str, str]:
+    """Return the boxes Save Password and Always Use Smart Card of the dialog."""
+    return (
+        _look_up("SAVE_PASSWORD_BOX_TABLE", case["save_box"], case["save_box_enabled"]),
+        _look_up("SMART_CARD_BOX_TABLE", case["kind"], case["smart_cards"], case["card_box"], case["card_box_enabled"]),
+    )
+
+
+def saved(case: Mapping[str, str]) -> tuple[str, str]:
+    """Return where the answer to the dialog is saved, and whether an earlier decision for a smart card is given up."""
+    save, card = boxes(case)
+    always = _look_up("BOX_TABLE", card, case["card_left"])
+    where = _look_up(
+        "SAVED_TABLE", always, _look_up("BOX_TABLE", save, case["save_left"]), case["kind"], case["domain_given"]
+    )
+    # "Clear the box to log in with a password again": the decision is replaced, or deleted.
+    given_up = case["server_entry"] == "card" and card != "absent" and always == "no"
+    return where, "given-up" if given_up else "kept"
+
+
+def reaction(case: Mapping[str, str]) -> tuple[str, str]:
+    """Return what the launcher does after an outcome, and what becomes of the entry."""
+    names = ("kind", "nla", "outcome", "used", "expired", "display")
+    line = _look_up("OUTCOME_TABLE", *(case[name] for name in names))
+    step, _, entry = line.partition(" ")
+    return step, entry
+
+
+def login_saved(case: Mapping[str, str]) -> str:
+    """Return whether the password of a login is saved: `no`, `without-domain` or `with-domain`."""
+    return _look_up("LOGIN_TABLE", case["third_party"], case["setting"], case["profile"], case["profile"] or "-")
 
 
 def answer(case: Mapping[str, str]) -> str:

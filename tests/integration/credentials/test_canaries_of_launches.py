@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 from prometheus_client import generate_latest
 from sqlalchemy import inspect, text
 
@@ -13,6 +14,7 @@ from keyreeve.file_values import FileKeyType, FileSpace, RequestAttributes
 from keyreeve.launch_values import ApplicationKind, Launch, LaunchOutcome, ObjectKind
 from keyreeve.plaintext import Plaintext
 from keyreeve_chassis.database.opening import writing_database
+from keyreeve_chassis.keys.sealed import SealedKeyStore
 from keyreeve_credentials.settings import CredentialsSettings
 from keyreeve_credentials.store.schema import SCHEMA
 from support.vault import running_vault
@@ -46,6 +48,22 @@ def files_of(settings: CredentialsSettings) -> Iterator[tuple[Path, bytes]]:
             yield file, file.read_bytes()
 
 
+def opened_keks(settings: CredentialsSettings) -> list[bytes]:
+    """The key-encryption keys that the service has had open, in clear."""
+    directory = settings.vault_keys_directory
+    store = SealedKeyStore((directory / "root").read_bytes(), "keyreeve-vault-root")
+    found = [store.unseal("kek", f"sales/{file.stem}", file.read_bytes()) for file in directory.glob("*.kek")]
+    assert [len(kek) for kek in found] == [32]
+    return found
+
+
+def locked(key: Plaintext) -> bytes:
+    """A private key, locked with the passphrase."""
+    pkcs8, pem = serialization.PrivateFormat.PKCS8, serialization.Encoding.PEM
+    loaded = serialization.load_pem_private_key(key.reveal(), None)
+    return loaded.private_bytes(pem, pkcs8, serialization.BestAvailableEncryption(PASSPHRASE.reveal()))
+
+
 def _bytes(value: object) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()
 
@@ -76,6 +94,8 @@ async def test_no_secret_is_in_the_database_the_log_errors_or_metrics(
         await files.export_pkcs12(SPACE, "web.key", "web.crt", "web.p12", PASSPHRASE)
         await files.convert_pkcs12(SPACE, "web.p12", PASSPHRASE, "copy")
         said.append(repr(await files.get(SPACE, "copy.key", purpose="test")))
+        await files.put(SPACE, "locked.key", Plaintext(locked(key)))
+        said.append(repr(await files.unlock(SPACE, "locked.key", PASSPHRASE)))
         said.append(repr(await files.inspect(SPACE, "copy.key")))
         for attempt in (
             resolution.save_answer(LAUNCH, "", PASSWORD, save_password=True),
@@ -97,6 +117,7 @@ async def test_no_secret_is_in_the_database_the_log_errors_or_metrics(
     places |= {str(file): data for file, data in files_of(settings)}
     assert {"entries", "key_files", "requests"} <= {name.split()[0] for name in places}
     secrets = [one.reveal() for one in (PASSWORD, LOGIN, PASSPHRASE, CONTENTS)] + [key.reveal().split(b"\n")[2]]
+    secrets += opened_keks(settings)
     hits = [
         (secret, place)
         for secret in secrets

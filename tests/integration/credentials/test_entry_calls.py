@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from keyreeve import errors
+from keyreeve.credentials.v1 import entry_service_pb2 as pb
 from keyreeve.identity import Role
 from keyreeve.plaintext import Plaintext
 from keyreeve.vault_values import EntryKind
@@ -77,6 +78,9 @@ async def test_lists_have_pages_of_150_filters_with_wildcards_and_no_secrets(
             await entries.create("sales", f"o=Indigo/cn=Person {number:03}", ".../_wns/INDIGO", f"p{number}", SECRET)
         await entries.create("sales", BILL, PRAGUE, "100%_bill", SECRET)
         await entries.create("sales", BILL, "", "bill", SECRET)
+        method, page = "/keyreeve.credentials.v1.EntryService/ListEntries", pb.ListEntriesResponse
+        first = await entries._caller.unary(method, pb.ListEntriesRequest(parent="arrays/sales"), page, None)
+        assert len(first.entries) == 150
         everything = [entry async for entry in entries.list("sales")]
         assert len(everything) == 157
         assert [e.owner for e in everything] == sorted((e.owner for e in everything), key=str.casefold)

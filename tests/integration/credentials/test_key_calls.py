@@ -15,8 +15,10 @@ from keyreeve.plaintext import Plaintext
 from keyreeve.vault_values import Entry, EntryKind, KeyStage
 from keyreeve_chassis.database.opening import writing_database
 from keyreeve_chassis.keys.ports import KeyStoreError
-from keyreeve_credentials.settings import CredentialsSettings
+from keyreeve_credentials.settings import CredentialsSettings, VaultSettings
 from keyreeve_credentials.store.schema import SCHEMA
+from support.postgres import Server
+from support.service_in_process import database_url
 from support.vault import BILL, PRAGUE, running_vault, vault_settings
 
 
@@ -159,6 +161,29 @@ async def test_a_sealed_vault_opens_and_writes_nothing_also_after_a_restart(
         state = await admin.credentials.keys.unseal("it was a drill")
         assert (state.sealed, state.reason) == (False, "it was a drill")
         await check(admin, made)
+
+
+async def test_a_seal_closes_the_other_replicas(tmp_path: Path, postgresql_server: Server) -> None:
+    one = vault_settings(tmp_path, database_url("postgresql", lambda: postgresql_server, SCHEMA))
+    keys = VaultSettings(keys_directory=one.vault_keys_directory)
+    two = one.model_copy(update={"state_directory": tmp_path / "two", "vault": keys})
+    async with running_vault(one, tmp_path) as first:
+        admin = await first.client()
+        made = await fill(admin, 1)
+        two.state_directory.mkdir(mode=0o700)
+        shutil.copy2(one.kek_file, two.kek_file)
+        async with running_vault(two, tmp_path, identity=first.identity) as second:
+            other = await second.client()
+            await check(other, made)
+            await admin.credentials.keys.seal("break-in")
+            refused = None
+            async with asyncio.timeout(5):
+                while refused is None:
+                    try:
+                        await check(other, made)
+                    except errors.VaultSealed as sealed:
+                        refused = sealed
+            assert "break-in" in refused.message
 
 
 async def test_a_rotation_waits_while_the_vault_is_sealed(tmp_path: Path) -> None:

@@ -77,6 +77,25 @@ async def test_a_decision_is_made_and_explained_by_commands(command: Command, tm
     assert "canary" not in explained.out
 
 
+async def test_a_rotation_is_watched_and_an_early_destruction_lists_the_backups_that_become_unreadable(
+    command: Command, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("canary-91c2-password\n")
+    for owner in ("Ada", "Bill"):
+        entry = ("--array", "sales", "--owner", f"o=Indigo/cn={owner}", "--user", "u", "--secret-file", secret)
+        await done(command, "put", *entry)
+    watched = await command("rotate", "--array", "sales", "--watch")
+    assert watched.code == 0
+    assert "2 of 2 values re-encrypted" in watched.out + watched.err
+    assert ": succeeded" in watched.out
+    old = (await done(command, "status", "--array", "sales"))["keys"][1]
+    destroyed = await command("destroy-key", old["name"], "--now")
+    assert "another person has to ask for it within an hour" in destroyed.out
+    backups = f"backups of the database taken from {old['created_at']} to {old['drained_at']}"
+    assert f"unreadable with it: {backups}" in destroyed.out
+
+
 async def test_launch_settings_are_printed_and_changed(command: Command) -> None:
     await done(command, "settings", "--array", "sales", "--set", "show_dialog=none", "--set", "dialog_delay_seconds=9")
     rows = await done(command, "settings", "--array", "sales", "--server", "a.test", "--set", "allow_smart_card=false")

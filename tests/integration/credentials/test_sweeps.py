@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from keyreeve_chassis.operations.ports import Operation, OperationState
 from keyreeve_credentials.keys.sweep import BATCH, Sweep
 from keyreeve_credentials.settings import CredentialsSettings
@@ -26,6 +28,10 @@ class Interrupted:
     async def write(self, work: Callable[[Any], Any]) -> Any:
         await self.meanwhile()
         return await self.store.write(work)
+
+
+def _no_alarm(row: str, why: str) -> None:
+    raise AssertionError(f"{row}: {why}")
 
 
 async def step(vault: VaultStorage, operation: Operation, meanwhile: Callable[[], Awaitable[object]]) -> Operation:
@@ -81,6 +87,19 @@ async def test_a_step_takes_one_batch_and_the_next_one_goes_on_behind_it(setting
             done.append(operation.done)
         assert done == [BATCH, BATCH + 2, BATCH + 2]
         assert await vault.scrub() == {}
+
+
+@pytest.mark.parametrize(("taken", "rest"), [(0.0, 2.5), (0.5, 2.0), (7.0, 7.0)])
+async def test_a_step_rests_so_that_neither_the_rate_nor_half_of_the_time_is_exceeded(
+    taken: float, rest: float, tmp_path: Path
+) -> None:
+    async with opened(vault_settings(tmp_path)) as vault:
+        for number in range(BATCH):
+            await vault.put("sales", f"o=I/cn=P{number}", "s3cret")
+        times = iter((100.0, 100.0 + taken))
+        sweep = Sweep(vault.context.vault, vault.context.now, _no_alarm, 10.0, 0, clock=lambda: next(times))
+        begun = await vault.begin_rotation("sales")
+        assert await sweep.step(vault.context.store, begun) == pytest.approx(rest)
 
 
 async def test_a_rotation_that_comes_second_leaves_no_key_behind(tmp_path: Path) -> None:
