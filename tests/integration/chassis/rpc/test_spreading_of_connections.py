@@ -1,6 +1,7 @@
 """Workers that share a listener: connections are spread evenly, and a worker that stops loses none."""
 
 import asyncio
+import select
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -108,6 +109,26 @@ async def test_a_worker_that_does_not_read_its_queue_is_passed_over_once_that_is
             fill(queue)
             async with channels(server, 2):
                 assert server.running.connections >= 2
+
+
+async def test_a_worker_starts_beside_one_that_does_not_read_its_queue_and_tells_it_later(tmp_path):
+    port = free_port()
+    queue = tmp_path / f"c{port}-00000000"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hung:
+        hung.bind(str(queue))
+        hung.setblocking(False)
+        fill(queue)
+        async with workers(tmp_path, 1, port=port) as (server,), channels(server, 2):
+            assert server.running.connections >= 2
+            while readable(hung):
+                assert hung.recv(5) == b"x"
+            await wait_until("it is told of the new worker", lambda: readable(hung))
+            assert hung.recv(5)[0] == 1  # JOINED, which it answers with its number of connections
+    assert not [path for path in tmp_path.iterdir() if path != queue]
+
+
+def readable(one: socket.socket) -> bool:
+    return bool(select.select([one], [], [], 0)[0])
 
 
 def fill(queue: Path) -> None:

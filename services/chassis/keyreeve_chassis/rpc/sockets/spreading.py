@@ -20,6 +20,8 @@ import structlog
 _MESSAGE = struct.Struct("!BI")
 _DESCRIPTOR_BYTES = array.array("i").itemsize
 _MOST_PER_TURN = 64
+_UNKNOWN = 2**32 - 1
+"""Connections of a worker that has not told: nothing is handed to it."""
 
 _log = structlog.get_logger(__name__)
 
@@ -56,14 +58,22 @@ class Spreading:
             others = [str(path) for path in directory.glob(f"{listener}-*")]
             self._socket.bind(str(self._path))
             self._path.chmod(0o600)
+            for other in others:
+                self._join(other)
         except BaseException:
             self._socket.close()
+            self._path.unlink(missing_ok=True)
             raise
-        for other in others:
-            if not self._send(other, _Kind.JOINED):
-                Path(other).unlink(missing_ok=True)  # of a process that was killed
         self._closed = False
         self._loop.add_reader(self._socket, self._receive)
+
+    def _join(self, other: str) -> None:
+        try:
+            if not self._send(other, _Kind.JOINED):
+                Path(other).unlink(missing_ok=True)  # of a process that was killed
+        except BlockingIOError:
+            self._others[other] = _UNKNOWN
+            self.untold = True
 
     def place(self, accepted: socket.socket, here: Callable[[], int]) -> bool:
         """Hand a connection to the worker that has the fewest, when that is below `here()`; False: serve it here."""
@@ -89,9 +99,9 @@ class Spreading:
 
     def _tell(self, kind: _Kind) -> None:
         self.untold = False
-        for other in list(self._others):
+        for other, count in list(self._others.items()):
             try:
-                self._send(other, kind)
+                self._send(other, _Kind.JOINED if kind is _Kind.COUNT and count == _UNKNOWN else kind)
             except BlockingIOError:
                 self.untold = True
 
