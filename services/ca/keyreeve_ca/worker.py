@@ -165,7 +165,7 @@ async def run_worker(
         if enrollees is not None:
             ca_address = settings.enroll.ca_address or host_port(settings.listen.host, running.port)
             enroll_port = await stack.enter_async_context(
-                enrollees.serving(lambda: {"ca": [ca_address]}, telemetry, trail)
+                enrollees.serving(lambda: {"ca": [ca_address]}, telemetry, trail, running.budget)
             )
         yield RunningWorker(running.port, running.health_port, enroll_port, background, base.live)
 

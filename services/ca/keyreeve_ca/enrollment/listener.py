@@ -26,6 +26,7 @@ from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.guard.admission import PerAddress
 from keyreeve_chassis.guard.call import Call
 from keyreeve_chassis.guard.router import Forward, Router, ServedService
+from keyreeve_chassis.rpc.limits import ByteBudget
 from keyreeve_chassis.rpc.open_server import start_open_server
 from keyreeve_chassis.telemetry.calls import CallTelemetry
 from keyreeve_chassis.tls import LiveServerCredentials, ServerIdentity
@@ -111,9 +112,13 @@ class EnrollmentListener:
 
     @asynccontextmanager
     async def serving(
-        self, endpoints: Callable[[], Mapping[str, Sequence[str]]], telemetry: CallTelemetry, trail: Trail
+        self,
+        endpoints: Callable[[], Mapping[str, Sequence[str]]],
+        telemetry: CallTelemetry,
+        trail: Trail,
+        budget: ByteBudget,
     ) -> AsyncIterator[int]:
-        """Listen until the context ends; its value is the port."""
+        """Listen until the context ends; its value is the port. `budget` is that of the process."""
         base, settings = self.base, self.base.settings.enroll
         servicer = enrollee_servicer.EnrollServicer(
             Enrollment(
@@ -147,6 +152,7 @@ class EnrollmentListener:
             Router([service]),
             LiveServerCredentials(partial(_identity, self.certificate, base.live.current)),
             most_connections=settings.connections,
+            budget=budget,
             telemetry=telemetry,
             trail=trail,
             shared=self.base.settings.coordinator_socket.parent,

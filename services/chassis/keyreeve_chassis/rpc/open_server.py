@@ -38,13 +38,14 @@ async def start_open_server(
     credentials: LiveServerCredentials,
     *,
     most_connections: int,
+    budget: ByteBudget,
     telemetry: CallTelemetry | None = None,
     trail: Trail | None = None,
     shared: Path | None = None,
 ) -> OpenServer:
     """Listen and serve `router` and nothing else: no health, no reflection. Raises `RuntimeError` for a port in use.
 
-    `shared` is a directory in which processes that serve the same port find each other.
+    `budget` is the process's. `shared` is a directory in which processes that serve the same port find each other.
     Raises `ValueError` when a method of the router is not open to anyone: no caller could use it here.
     """
     closed = sorted(name for name, row in router.rows.items() if not row.anyone)
@@ -54,7 +55,6 @@ async def start_open_server(
     raise_descriptor_limit()
     limits = replace(listener_limits(settings), connections=most_connections)
     tls = credentials.build(ask_for_certificates=False)
-    budget = ByteBudget(settings.buffered_bytes)
     listener = Listener(guard, limits, budget, tls, shared=named(shared, "enroll"))
     port = listener.listen(settings.host, settings.port)
     _log.info("serving enrollees", host=settings.host, port=port)

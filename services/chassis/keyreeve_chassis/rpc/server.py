@@ -82,6 +82,8 @@ class RunningServer:
     health_port: int | None
     health: Health
     guard: Guard
+    budget: ByteBudget
+    """What the process buffers, for another listener of it."""
     _listener: Listener
     _health_listener: Listener | None
     _trail: Trail | None = None
@@ -157,7 +159,7 @@ async def start_server(
     if health is None:
         state.set_serving(serving=True)
     _log.info("serving", host=settings.host, port=port, health_port=health_port, services=names)
-    return RunningServer(port, health_port, state, guard, listener, health_listener, trail)
+    return RunningServer(port, health_port, state, guard, budget, listener, health_listener, trail)
 
 
 def _of_health(limits: ListenerLimits) -> ListenerLimits:

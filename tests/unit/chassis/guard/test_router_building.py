@@ -8,6 +8,7 @@ from keyreeve.identity import Caller, Role, SpiffeId
 from keyreeve_chassis.guard.access import AccessRule
 from keyreeve_chassis.guard.call import Call
 from keyreeve_chassis.guard.router import Router, RouterIncomplete, ServedService, check_access
+from keyreeve_chassis.rpc.limits import ByteBudget
 from keyreeve_chassis.rpc.open_server import start_open_server
 from keyreeve_chassis.settings.serving import ServingSettings
 from support.echo_service import ADMIN_ECHO, ECHO, ROWS, SERVICE, WATCH, EchoRequest, EchoResponse, EchoServicer
@@ -70,7 +71,7 @@ def test_a_router_does_not_know_what_another_listener_has():
 
 async def test_a_listener_for_strangers_serves_only_what_is_open_to_anyone():
     with pytest.raises(ValueError, match="not open to anyone"):
-        await start_open_server(ServingSettings(), Router([service()]), None, most_connections=1)
+        await start_open_server(ServingSettings(), Router([service()]), None, most_connections=1, budget=ByteBudget(1))
 
 
 def test_all_gaps_are_reported_together():
