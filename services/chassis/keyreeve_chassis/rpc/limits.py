@@ -1,5 +1,6 @@
 """What a listener bounds before any handler runs: rates, times and bytes."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -95,12 +96,12 @@ _PING_STRIKES = 2
 class Conduct:
     """Counts what a peer does that costs it little and this server more."""
 
-    __slots__ = ("_interval", "_ping_at", "_resets", "_standing", "_strikes", "empty", "limits", "settings")
+    __slots__ = ("_interval", "_ping_at", "_resets", "_strikes", "empty", "limits", "settings", "standing")
 
     def __init__(self, limits: ConnectionLimits, now: float, standing: Standing | None = None) -> None:
         """Take the rates, and what is known of the caller from other connections."""
         self.limits = limits
-        self._standing = standing or Standing(limits, now)
+        self.standing = standing or Standing(limits, now)
         self._resets = TokenBucket(limits.resets_burst, limits.resets_per_second, now)
         self.settings = TokenBucket(*_SETTINGS, now)
         self.empty = TokenBucket(*_EMPTY_FRAMES, now)
@@ -116,7 +117,7 @@ class Conduct:
 
     def reset(self, now: float) -> bool:
         """Count a call that the peer gave up or made wrongly; False when there were too many, here or elsewhere."""
-        here, everywhere = self._resets.take(now), self._standing.reset(now)
+        here, everywhere = self._resets.take(now), self.standing.reset(now)
         return here and everywhere
 
     def finish(self, code: int, now: float, size: int = 0) -> bool:
@@ -126,10 +127,10 @@ class Conduct:
         """
         self.answered()
         if code == wire.OK:
-            self._standing.answered(size)
+            self.standing.answered(size)
         else:
-            self._standing.spend(size * _BYTE_SECONDS, now)
-        return code not in wire.FAULTS_OF_THE_CALLER or self._standing.refused(now)
+            self.standing.spend(size * _BYTE_SECONDS, now)
+        return code not in wire.FAULTS_OF_THE_CALLER or self.standing.refused(now)
 
     def answered(self) -> None:
         """Forgive pings: those that measure bandwidth follow data of ours."""
@@ -180,53 +181,91 @@ class Lifetime:
 class Holder(Protocol):
     """What holds bytes that can be given up."""
 
+    @property
+    def caller(self) -> Hashable:
+        """Who is charged for them."""
+        ...
+
     def give_up(self) -> None:
         """Let go of everything held."""
         ...
 
 
+class _Share:
+    """What one caller holds."""
+
+    __slots__ = ("held", "reserved", "total")
+
+    def __init__(self) -> None:
+        self.held: dict[Holder, int] = {}
+        """The oldest first."""
+        self.reserved = 0
+        self.total = 0
+
+
 class ByteBudget:
-    """Bounds the bytes that all connections of a process buffer: beyond it the oldest unfinished calls are given up.
+    """Bounds the bytes that all connections of a process buffer, and gives up those of the caller that holds the most.
 
     Limits per stream cannot do that: 500 clients with 100 streams of 64 KiB each hold 3.2 GB.
     """
 
     def __init__(self, most: int) -> None:
-        """Take the bound."""
+        """Take the bound; requests in progress of one caller may take three quarters of it."""
         self._most = most
-        self._held: dict[Holder, int] = {}
+        self._shares: dict[Hashable, _Share] = {}
         self._reserved = 0
         self.total = 0
 
     def hold(self, holder: Holder, count: int) -> None:
-        """Note how much `holder` holds now; this may give up others, the oldest first, and it too."""
-        self.total += count - self._held.get(holder, 0)
+        """Note how much `holder` holds now.
+
+        Beyond the bound, the caller with the largest share gives up what it has held longest: maybe `holder` itself.
+        """
+        share = self._shares.get(holder.caller)
+        if share is None:
+            if not count:
+                return
+            share = self._shares[holder.caller] = _Share()
+        more = count - share.held.get(holder, 0)
+        if not more:
+            return
         if count:
-            self._held[holder] = count
+            share.held[holder] = count
         else:
-            self._held.pop(holder, None)
-        while self.total > self._most and self._held:
-            oldest = next(iter(self._held))
-            self.release(oldest)
-            oldest.give_up()
+            del share.held[holder]
+        self._add(holder.caller, share, more)
 
     def release(self, holder: Holder) -> None:
         """Note that `holder` holds nothing any more."""
-        self.total -= self._held.pop(holder, 0)
+        self.hold(holder, 0)
 
-    def reserve(self, count: int) -> bool:
+    def reserve(self, caller: Hashable, count: int) -> bool:
         """Count a request that a handler works on, which cannot be given up; False when there is no room for it."""
-        if self._reserved + count > self._most:
+        share = self._shares.get(caller) or _Share()
+        if self._reserved + count > self._most or (share.reserved and 4 * (share.reserved + count) > 3 * self._most):
             return False
+        self._shares[caller] = share
+        share.reserved += count
         self._reserved += count
-        self.total += count
-        while self.total > self._most and self._held:
-            oldest = next(iter(self._held))
-            self.release(oldest)
-            oldest.give_up()
+        self._add(caller, share, count)
         return True
 
-    def free(self, count: int) -> None:
+    def free(self, caller: Hashable, count: int) -> None:
         """Count a reserved request that is over."""
+        share = self._shares[caller]
+        share.reserved -= count
         self._reserved -= count
-        self.total -= count
+        self._add(caller, share, -count)
+
+    def _add(self, caller: Hashable, share: _Share, more: int) -> None:
+        self.total += more
+        share.total += more
+        if not share.total:
+            del self._shares[caller]
+        while self.total > self._most:
+            largest = max((one for one in self._shares.values() if one.held), key=lambda one: one.total, default=None)
+            if largest is None:
+                return
+            oldest = next(iter(largest.held))
+            self.release(oldest)
+            oldest.give_up()

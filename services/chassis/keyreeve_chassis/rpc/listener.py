@@ -279,19 +279,19 @@ class Listener:
             self._loop.call_soon(self._shake_hands)
 
     def _shake_hands(self) -> None:
-        for _ in range(min(_HANDSHAKES_PER_TURN, len(self.ready))):
-            self.ready.popleft().shake_hands()
+        for _ in range(_HANDSHAKES_PER_TURN):
+            _shake_next(self.ready)
         self._turning = bool(self.ready)
         if self._turning:
             self._loop.call_soon(self._shake_hands)
 
     def _shake_slowly(self) -> None:
-        self._slow_ready.popleft().shake_hands()
+        _shake_next(self._slow_ready)
         if self._slow_ready:
             self._loop.call_later(_SLOW_INTERVAL, self._shake_slowly)
 
     def standing(self, name: str) -> Standing:
-        """Return what is known of a caller."""
+        """Return what is known of a caller, by its identity or its address."""
         found = self._standings.get(name)
         if found is None:
             found = self._standings[name] = Standing(self.limits.connection, self._loop.time())
@@ -323,7 +323,8 @@ class Listener:
     def _tidy(self, now: float) -> None:
         """Forget the callers against whom nothing is known, and what is over."""
         for name, standing in list(self._standings.items()):
-            if name not in self.of_peer and (standing.clean(now) or len(self._standings) > _MOST_KNOWN):
+            open_ = name in self.of_peer or name in self._of_address
+            if not open_ and (standing.clean(now) or len(self._standings) > _MOST_KNOWN):
                 del self._standings[name]
         for address, until in list(self._slow.items()):
             if now >= until:
@@ -341,3 +342,9 @@ class Listener:
         self._tell()
         if not self._connections:
             self._emptied.set()
+
+
+def _shake_next(waiting: deque[Transport]) -> None:
+    """Go on with the first handshake whose connection has not ended meanwhile."""
+    while waiting and not waiting.popleft().shake_hands():
+        pass

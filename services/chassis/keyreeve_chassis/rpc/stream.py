@@ -1,7 +1,7 @@
 """One call on the wire, and the port to who runs it."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Protocol
 
 from keyreeve.errors import KeyreeveError
@@ -28,6 +28,7 @@ class Stream:
     __slots__ = (
         "_owner",
         "call",
+        "caller",
         "checked",
         "ended",
         "finished",
@@ -51,8 +52,20 @@ class Stream:
         "window",
     )
 
-    def __init__(self, owner: Owner, number: int, head: RequestHead, route: Route, *, now: float, most: int) -> None:
+    def __init__(
+        self,
+        owner: Owner,
+        number: int,
+        head: RequestHead,
+        route: Route,
+        *,
+        caller: Hashable,
+        now: float,
+        most: int,
+    ) -> None:
         self._owner: Owner | None = owner
+        self.caller = caller
+        """Who is charged for what it holds."""
         self.id = number
         self.head = head
         self.route = route

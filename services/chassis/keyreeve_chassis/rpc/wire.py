@@ -27,9 +27,9 @@ FAULTS_OF_THE_CALLER: Final = frozenset({3, 7, UNIMPLEMENTED, 16})
 """INVALID_ARGUMENT, PERMISSION_DENIED, UNIMPLEMENTED, UNAUTHENTICATED: what a caller is refused whatever the service's load."""
 
 PREFIX_BYTES: Final = 5
+"""A message's prefix: one byte that says whether it is compressed, four with its length."""
 _PART_BYTES: Final = 16 * 1024
 """Of an unfinished message, kept apart: an engine hands over no more at once, and what is smaller is put together."""
-"""A message's prefix: one byte that says whether it is compressed, four with its length."""
 FIELD_OVERHEAD: Final = 32
 """What a header field counts beyond its name and value (RFC 9113 6.5.2)."""
 RESPONSE: Final[tuple[Header, ...]] = (
@@ -68,6 +68,8 @@ class RequestHead:
     timeout: float | None
     """Seconds; None: the call has no deadline."""
     metadata: Metadata
+    size: int
+    """Bytes of all header fields (RFC 9113 6.5.2)."""
 
 
 def read_request(headers: Sequence[Header], most_bytes: int) -> RequestHead:
@@ -82,6 +84,7 @@ def read_request(headers: Sequence[Header], most_bytes: int) -> RequestHead:
             found[name] = value
         elif name[:5] != b"grpc-" and name[:1] != b":" and name != b"te":
             metadata.extend(_metadata(name, value))
+    size += FIELD_OVERHEAD * max(0, len(metadata) - len(headers))  # values that were joined
     method, path, content_type, encoding, timeout = found.values()
     if method != b"POST":
         raise WireError(INTERNAL, "gRPC calls are made with POST", b"405")
@@ -93,7 +96,7 @@ def read_request(headers: Sequence[Header], most_bytes: int) -> RequestHead:
         raise WireError(RESOURCE_EXHAUSTED, f"the metadata has {size} bytes; at most {most_bytes} are read")
     if encoding not in {b"", b"identity"}:
         raise WireError(UNIMPLEMENTED, "compressed messages are not accepted; grpc-accept-encoding says what is")
-    return RequestHead(path.decode("latin-1"), read_timeout(timeout) if timeout else None, tuple(metadata))
+    return RequestHead(path.decode("latin-1"), read_timeout(timeout) if timeout else None, tuple(metadata), size)
 
 
 def read_timeout(value: bytes) -> float:

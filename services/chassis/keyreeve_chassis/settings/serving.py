@@ -47,7 +47,7 @@ class ServingSettings(BaseModel):
         64 * 1024 * 1024,
         ge=1024 * 1024,
         description="Requests and answers that one process buffers for all connections; beyond it the oldest unfinished "
-        "calls are refused.",
+        "calls of the caller that holds the most are refused.",
     )
     resets_burst: int = Field(1000, ge=1, description="Calls that a connection may reset, or make wrongly, at once.")
     resets_per_second: int = Field(

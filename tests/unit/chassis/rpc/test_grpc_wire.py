@@ -185,3 +185,8 @@ def test_details_beyond_what_the_peer_accepts_are_left_out():
         b"grpc-status-details-bin",
     ]
     assert wire.trailers(3, "bad", detail, 1000) == [(b"grpc-status", b"3"), (b"grpc-message", b"bad")]
+
+
+def test_each_of_the_joined_values_counts_as_a_field():
+    assert len(head((b"x-bin", b"," * 100)).metadata) == 101
+    assert refusal(*HEADERS, (b"x-bin", b"," * 600)).code == wire.RESOURCE_EXHAUSTED

@@ -301,10 +301,6 @@ class _Adapter:
         return self._finished
 
     @property
-    def window(self) -> int:
-        return self._engine.inbound_flow_control_window
-
-    @property
     def header_list_limit(self) -> int:
         found = self._engine.remote_settings.max_header_list_size
         return 2**32 - 1 if found is None else found

@@ -140,13 +140,6 @@ class _Adapter:
         return not self._engine.want_read and not self._engine.want_write
 
     @property
-    def window(self) -> int:
-        try:
-            return self._engine.local_window_size
-        except NGH2Error:
-            return CONNECTION_WINDOW  # the connection is ending: nothing more is sent on it
-
-    @property
     def header_list_limit(self) -> int:
         try:
             return self._engine.remote_settings.get(Setting.MAX_HEADER_LIST_SIZE, 2**32 - 1)

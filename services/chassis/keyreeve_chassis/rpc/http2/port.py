@@ -110,11 +110,6 @@ class Http2Connection(Protocol):
         ...
 
     @property
-    def window(self) -> int:
-        """Bytes that the peer may still send on the connection."""
-        ...
-
-    @property
     def header_list_limit(self) -> int:
         """The largest header list that the peer accepts."""
         ...

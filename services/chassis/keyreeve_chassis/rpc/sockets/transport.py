@@ -21,6 +21,10 @@ from keyreeve_chassis.tls import TlsAcceptor, TlsFailed, TlsSession
 _WRITE_BUFFER_BYTES = 256 * 1024
 _READ_BYTES = 64 * 1024
 """Of one connection in one turn of the event loop: 256 KiB take 3 ms to decrypt and to take apart."""
+_QUEUED_BYTES = 16 * 1024
+"""Of a handshake that waits for its turn: beyond, nothing more is read until then."""
+_HANDSHAKE_BYTES = 192 * 1024
+"""Before a handshake is complete: OpenSSL takes chains of 100 KiB, and requests may come with the end of it."""
 _LINGER_SECONDS = 1.0
 _LAST_WORD_SECONDS = 10.0
 _LINGER_BYTES = 256 * 1024
@@ -63,7 +67,7 @@ class Owner(Protocol):
         ...
 
     def standing(self, name: str) -> Standing:
-        """Return what is known of a caller."""
+        """Return what is known of a caller, by its identity or its address."""
         ...
 
     def slow_down(self, address: str) -> None:
@@ -83,6 +87,7 @@ class Transport(asyncio.Protocol):
     """One accepted connection."""
 
     __slots__ = (
+        "_buffered",
         "_calls",
         "_connection",
         "_counted",
@@ -95,11 +100,16 @@ class Transport(asyncio.Protocol):
         "_paused",
         "_peer",
         "_queued",
+        "_received",
         "_resting",
         "_shaking",
         "_standing",
+        "_taken",
+        "_taken_since",
         "_tls",
         "_transport",
+        "_unread",
+        "_written",
         "address",
     )
 
@@ -116,8 +126,19 @@ class Transport(asyncio.Protocol):
         self._counted: str | None = None
         self._paused = False
         self._queued = False
+        """Its handshake waits for its turn."""
+        self._unread = 0
+        """Bytes that have come since it waits."""
+        self._received = 0
+        """Bytes that came before the handshake was complete."""
         self._resting = False
         self._let_go = False
+        self._buffered = 0
+        """Bytes that the socket has not taken, as counted in the budget."""
+        self._written = 0
+        self._taken = 0
+        self._taken_since = self._opened
+        """How many bytes of `_written` the socket had taken at the last tick, and since when."""
         self._shaking = 0.0
         self._standing: Standing | None = None
         self._ended: float | None = None
@@ -131,7 +152,10 @@ class Transport(asyncio.Protocol):
         transport.set_write_buffer_limits(high=_WRITE_BUFFER_BYTES)
         transport.max_size = _READ_BYTES  # type: ignore[attr-defined]  # of asyncio's transports of sockets: 256 KiB
         if self._owner.tls is None:
-            self._begin({})
+            if self._count(None):
+                self._begin({})
+            else:
+                self.end()
         else:
             self._tls = self._owner.tls.accept()
             self._owner.handshaking[self] = None
@@ -145,17 +169,28 @@ class Transport(asyncio.Protocol):
             return
         began = time.thread_time()
         if tls is not None:
-            tls.take_in(data)
             if connection is None:
-                if not self._queued:
-                    self._queued = True
-                    self._owner.turn(self)
+                self._receive_handshake(tls, data)
                 return
+            tls.take_in(data)
             self._read()
         elif connection is not None:
             connection.receive(data, self._loop.time())
             self._schedule()
         self._charge(time.thread_time() - began)
+
+    def _receive_handshake(self, tls: TlsSession, data: bytes) -> None:
+        self._received += len(data)
+        if self._received > _HANDSHAKE_BYTES:
+            self.abort()
+            return
+        tls.take_in(data)
+        self._unread += len(data)
+        if self._unread > _QUEUED_BYTES and self._transport is not None:
+            self._transport.pause_reading()
+        if not self._queued:
+            self._queued = True
+            self._owner.turn(self)
 
     def _charge(self, seconds: float) -> None:
         """Charge the caller for the processor's time; while it has used up its share, nothing more is read from it."""
@@ -172,8 +207,7 @@ class Transport(asyncio.Protocol):
     def go_on(self) -> None:
         """Read again after a rest."""
         self._resting = False
-        if not self._paused:
-            self._resume_reading()
+        self._resume_reading()
 
     def eof_received(self) -> bool:
         return False
@@ -191,7 +225,7 @@ class Transport(asyncio.Protocol):
             self._connection.wake_senders()
 
     def _resume_reading(self) -> None:
-        if self._transport is not None and not self._resting:
+        if self._transport is not None and not (self._resting or self._paused):
             with suppress(RuntimeError):
                 self._transport.resume_reading()
 
@@ -203,24 +237,26 @@ class Transport(asyncio.Protocol):
             self._owner.of_peer[self._counted] -= 1
             if not self._owner.of_peer[self._counted]:
                 del self._owner.of_peer[self._counted]
+        self._owner.budget.release(self)
         self._owner.forget(self)
         # Not to leave a cycle to the garbage collector.
         self._connection = self._calls = self._tls = None
 
     # --- TLS ----------------------------------------------------------------------------------------------------------
 
-    def shake_hands(self) -> None:
-        """Go on with the handshake; called in turn with those of other connections."""
-        self._queued = False
-        if self._tls is None or self._transport is None or self._connection is not None:
-            return
+    def shake_hands(self) -> bool:
+        """Go on with the handshake, in turn with those of other connections; False: the connection has ended."""
+        if self._tls is None or self._transport is None or self._transport.is_closing() or self._ended is not None:
+            return False
+        self._queued, self._unread = False, 0
+        self._resume_reading()
         began = time.thread_time()
         try:
             complete = self._tls.handshake()
         except TlsFailed as failed:
             _log.debug("handshake failed", peer=self._peer, error=str(failed))
             self._say_last(self._transport, self._tls.output())
-            return
+            return True
         if output := self._tls.output():
             self._transport.write(output)
         self._shaking += time.thread_time() - began
@@ -229,28 +265,30 @@ class Transport(asyncio.Protocol):
             pem = self._tls.peer_pem()
             if not self._count(pem):
                 self.end()
-                return
+                return True
             auth: AuthContext = {"ssl_tls_version": [self._tls.version.encode()]}
             if pem is not None:
                 auth = {**auth, "x509_pem_cert": [pem]}
             self._begin(auth)
             self._read()
             self._charge(self._shaking)
+        return True
 
     def _count(self, pem: bytes | None) -> bool:
-        """Count a connection with its identity; False when that has too many."""
+        """Count a connection with its identity, or its address without one; False: it may not have another."""
         owner = self._owner
-        if pem is None or owner.identify is None:
-            return True
-        name = owner.identify(pem)
-        if owner.of_peer[name] >= owner.limits.connections_per_peer:
+        name = None if pem is None or owner.identify is None else owner.identify(pem)
+        if name is not None and owner.of_peer[name] >= owner.limits.connections_per_peer:
             _log.info("an identity has too many connections", peer=self._peer, identity=name)
             return False
-        if owner.standing(name).used_up(self._loop.time()):
+        standing = owner.standing(self.address if name is None else name)
+        if standing.used_up(self._loop.time()):
             owner.slow_down(self.address)
             return False
-        owner.of_peer[name] += 1
-        self._counted = name
+        self._standing = standing
+        if name is not None:
+            owner.of_peer[name] += 1
+            self._counted = name
         return True
 
     def _read(self) -> None:
@@ -278,7 +316,6 @@ class Transport(asyncio.Protocol):
             self._owner.guard, self._peer, auth, flush=self.flush, running=self._owner.running
         )
         now = self._loop.time()
-        self._standing = Standing(limits, now) if self._counted is None else self._owner.standing(self._counted)
         conduct = Conduct(limits, now, self._standing)
         self._connection = GrpcConnection(engine, conduct, self._owner.budget, self._calls, now)
         self._calls.connection = self._connection
@@ -295,17 +332,42 @@ class Transport(asyncio.Protocol):
             return
         now = self._loop.time()
         while not self._paused and (data := connection.output(now)):
-            if self._tls is None:
-                transport.write(data)
-                continue
-            try:
-                self._tls.write(data)
-            except TlsFailed:
-                self.abort()
-                return
-            transport.write(self._tls.output())
+            if self._tls is not None:
+                try:
+                    self._tls.write(data)
+                except TlsFailed:
+                    self.abort()
+                    return
+                data = self._tls.output()
+            self._written += len(data)
+            transport.write(data)
+        if self._paused:
+            connection.count_unsent(now)
+        self._hold(transport)
         if connection.closed:
             self.end()
+
+    def _hold(self, transport: asyncio.Transport) -> None:
+        """Count what the socket has not taken."""
+        buffered = transport.get_write_buffer_size()
+        if buffered != self._buffered:
+            self._buffered = buffered
+            self._owner.budget.hold(self, buffered)
+
+    @property
+    def caller(self) -> Standing | None:
+        return self._standing
+
+    def give_up(self) -> None:
+        """Let go of what the peer does not read."""
+        self.abort()
+
+    def _stalled(self, now: float) -> bool:
+        """Whether the socket has taken nothing for too long; called in each tick."""
+        taken = self._written - self._buffered
+        if not self._buffered or taken != self._taken:
+            self._taken, self._taken_since = taken, now
+        return now - self._taken_since > self._owner.limits.connection.stall_timeout
 
     def tick(self, now: float) -> None:
         """Apply what depends on time alone."""
@@ -318,7 +380,7 @@ class Transport(asyncio.Protocol):
             self.flush()
             if not self._let_go and self._tls is not None:
                 self._let_go = self._tls.let_go()
-            if self._paused and self._connection.closed:
+            if self._stalled(now) or (self._paused and self._connection.closed):
                 self.abort()
         elif now - self._opened > self._owner.limits.handshake_timeout:
             self.abort()
@@ -351,7 +413,7 @@ class Transport(asyncio.Protocol):
         transport.write(data)
         with suppress(OSError):
             transport.write_eof()
-        self._resting = False  # what is read from now on is dropped
+        self._resting = self._paused = False  # what is read from now on is dropped
         self._resume_reading()
 
     def abort(self) -> None:
