@@ -351,6 +351,24 @@ def test_a_connection_without_calls_is_asked_to_end_and_one_that_says_nothing_is
     assert peer.goodbye() == b""
 
 
+def test_a_connection_is_asked_to_end_at_its_age_and_its_calls_get_the_grace():
+    peer = Http2Peer(limits=replace(LIMITS, keepalive_interval=10_000))
+    peer.call(UNARY, b"x", end=True)
+    peer.call(UNARY, b"x", end=True)
+    (first, _), (second, _) = peer.calls.started
+    peer.later(LIMITS.age - 1)
+    assert peer.goodbye() is None
+    peer.later(2)
+    assert peer.goodbye() == b""
+    peer.connection.respond(first, b"late")
+    peer.connection.done(first)
+    peer.later(LIMITS.grace - 1)
+    assert (peer.status(first.id), peer.connection.closed) == (wire.OK, False)
+    peer.later(2)
+    assert peer.connection.closed
+    assert peer.calls.cancelled == [second]
+
+
 def test_draining_announces_its_end_finishes_the_calls_that_crossed_it_and_closes():
     peer = Http2Peer()
     peer.call(UNARY, b"x")
