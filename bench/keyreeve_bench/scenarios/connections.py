@@ -6,14 +6,15 @@ has judged the certificate. No session is resumed. Both servers are measured in 
 
 import asyncio
 import json
+import os
 import shutil
 import socket
 import ssl
 import statistics
 import struct
 import time
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -48,9 +49,8 @@ class Server:
 
 def run(place: Place) -> tuple[list[Figure], dict[str, Any]]:
     """Measure in turn. Raises `keyreeve.errors`."""
-    ours: list[float] = []
-    theirs: list[float] = []
-    costs: list[float] = []
+    ours: list[tuple[float, float]] = []
+    theirs: list[tuple[float, float]] = []
     with (
         control_plane(place.directory, place.database) as state_directory,
         ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as clients,
@@ -61,27 +61,31 @@ def run(place: Place) -> tuple[list[Figure], dict[str, Any]]:
         group = server_group(state_directory, None)
         with _step_ca(place.directory) as other:
             for _ in range(place.runs):
-                rate, cost = _measure(clients, server, group, place.duration)
-                ours.append(rate)
-                costs.append(cost)
+                ours.append(_measure(clients, server, group, place.duration))
                 if other is not None:
-                    theirs.append(_measure(clients, other, None, place.duration)[0])
-    figures = [
-        Figure("new connections", statistics.median(ours), "1/s"),
-        Figure("CPU of the service", statistics.median(costs), "us each"),
-    ]
+                    theirs.append(_measure(clients, other, Group(os.getpid(), _command()), place.duration))
+    figures = _figures("the CA service", ours)
     if theirs:
-        figures += [
-            Figure("new connections of step-ca", statistics.median(theirs), "1/s"),
-            Figure("ours / step-ca's", ratio(statistics.median(ours), statistics.median(theirs)), at_least=LEAST),
-        ]
-    return figures, {"per_second": ours, "step_ca_per_second": theirs}
+        rates = [statistics.median(rate for rate, _ in of_one) for of_one in (ours, theirs)]
+        figures += [*_figures("step-ca", theirs), Figure("ours / step-ca's", ratio(*rates), at_least=LEAST)]
+    return figures, {"measured": ours, "step_ca_measured": theirs}
+
+
+def _figures(name: str, measured: Sequence[tuple[float, float]]) -> list[Figure]:
+    return [
+        Figure(f"new connections to {name}", statistics.median(rate for rate, _ in measured), "1/s"),
+        Figure(f"CPU of {name}", statistics.median(cost for _, cost in measured), "us each"),
+    ]
+
+
+def _command() -> str | None:
+    return shutil.which("step-ca")
 
 
 @contextmanager
 def _step_ca(directory: Path) -> Iterator[Server | None]:
     """Run step-ca while the context lasts; None where it is not on PATH."""
-    if shutil.which("step-ca") is None:
+    if _command() is None:
         yield None
         return
     place = directory / "step-ca"
@@ -96,7 +100,7 @@ def _step_ca(directory: Path) -> Iterator[Server | None]:
             runner.run(stack.aclose())
 
 
-def _measure(clients: ProcessPoolExecutor, server: Server, group: Group | None, seconds: float) -> tuple[float, float]:
+def _measure(clients: Executor, server: Server, group: Group | None, seconds: float) -> tuple[float, float]:
     """Connections per second, and microseconds of the server's CPU for each; 0 where its processes are not known."""
     before = 0.0 if group is None else group.usage().cpu_seconds
     began = time.monotonic()
