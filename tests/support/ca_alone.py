@@ -2,9 +2,14 @@
 
 from keyreeve.cli.supervision import local_services
 
-if __name__ == "__main__":
+
+def leave_the_ca_alone() -> None:
+    """Take the other services out of the table, which other modules read when they are imported."""
     local_services.SERVICES = tuple(service for service in local_services.SERVICES if service.is_ca)
-    # Only now: other modules read the table when they are imported.
+
+
+if __name__ == "__main__":
+    leave_the_ca_alone()
     from keyreeve.cli import main
 
     main()

@@ -21,6 +21,7 @@ from keyreeve.cli.supervision.processes import Lock, read_pid
 from keyreeve.cli.supervision.state_directory import StateDirectory
 from keyreeve.cli.supervision.supervisor import lock_file, pid_file
 from keyreeve_chassis.processes.fork_server import COMMAND_LENGTH
+from support.forked_programs import run_forked
 from support.postgres import Server
 from support.waiting import locked
 
@@ -28,6 +29,7 @@ CA = SERVICES[0]
 CA_ALONE = "support.ca_alone"
 ALL_SERVICES = "keyreeve.cli"
 _START_SECONDS = 120.0
+_COMMAND_SECONDS = 110.0
 _TURN_SECONDS = 200.0
 _SHARED = {CA_ALONE: "ca", ALL_SERVICES: "services"}
 """Names of the control planes that all processes of a test run share."""
@@ -68,16 +70,22 @@ class ControlPlane:
         return Client(self.context, timeout=timeout)
 
     def run(self, *arguments: object, given: bytes | None = None, extra: dict[str, str] | None = None) -> Done:
-        """Run `keyreeve` with these arguments."""
-        environment = {name: value for name, value in os.environ.items() if name not in _OURS}
+        """Run `keyreeve` with these arguments; with settings of Python or the system in `extra` it is no forked process."""
+        base = {name: value for name, value in os.environ.items() if name not in _OURS} | {"PYTHONPATH": _TESTS}
+        environment, words = base | (extra or {}), [str(argument) for argument in arguments]
+        if self.module in _SHARED and all(name.startswith("KEYREEVE_") for name in extra or ()):
+            code, out, err = run_forked(
+                self.module, words, self.directory, environment, given=given, timeout=_COMMAND_SECONDS
+            )
+            return Done(code, out.decode(), err.decode())
         done = subprocess.run(
-            [sys.executable, "-m", self.module, *map(str, arguments)],
+            [sys.executable, "-m", self.module, *words],
             cwd=self.directory,
-            env=environment | {"PYTHONPATH": _TESTS} | (extra or {}),
+            env=environment,
             input=given,
             stdin=subprocess.DEVNULL if given is None else None,
             capture_output=True,
-            timeout=110,
+            timeout=_COMMAND_SECONDS,
             check=False,
         )
         return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
