@@ -1,6 +1,7 @@
 """The chart, rendered by Helm's own engine with sets of values that change every value at least once."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,14 @@ def manifests(chart: helm.Chart, values: dict[str, Any]) -> list[Manifest]:
         _RENDERED[asked] = json.dumps(found)
     made: list[Manifest] = json.loads(_RENDERED[asked])
     return made
+
+
+def recovery_command(chart: helm.Chart, values: dict[str, Any]) -> list[str]:
+    """What the release's notes tell the first admin to run in the CA's pod."""
+    rendered = chart.render(values, name="kr", namespace="control")
+    [notes] = [text for path, text in rendered.items() if path.endswith("NOTES.txt")]
+    [line] = [line for line in notes.splitlines() if " recover " in line]
+    return shlex.split(line.partition(" -- ")[2])
 
 
 def pods(found: list[Manifest]) -> list[tuple[str, dict[str, Any]]]:

@@ -23,6 +23,7 @@ from chart.rendering import (
     leaves,
     manifests,
     pods,
+    recovery_command,
 )
 from keyreeve_ca.settings import CaSettings
 from keyreeve_chassis.settings.sections import DatabaseSettings
@@ -208,6 +209,17 @@ def test_nothing_of_the_test_is_left_once_it_has_succeeded_but_pods_with_their_l
             policy = annotations["helm.sh/hook-delete-policy"].split(",")
             assert "before-hook-creation" in policy, "it can be repeated"
             assert ("hook-succeeded" in policy) == (one["kind"] != "Pod")
+
+
+@pytest.mark.parametrize("values", [{}, PRODUCTION])
+def test_the_notes_show_the_command_with_the_settings_and_secrets_of_the_pod(
+    chart: helm.Chart, values: dict[str, Any]
+) -> None:
+    specs = dict(pods(manifests(chart, values)))
+    [container] = specs["kr-keyreeve-ca"]["containers"]
+    own = [part for one in container["args"] if one.startswith("--") for part in one.split("=", 1)]
+    expected = ["python3", "-P", "-m", "keyreeve_ca", "recover", *own, "--operator", "YOUR-NAME"]
+    assert recovery_command(chart, values) == expected
 
 
 def test_secrets_are_written_by_name_or_in_a_namespace_of_their_own(chart: helm.Chart) -> None:

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from psycopg import sql
 
 from chart.processes.pods import PORTS, SERVICES, Cluster, Pod, cluster
-from chart.rendering import CHART, PRODUCTION, manifests
+from chart.rendering import CHART, PRODUCTION, manifests, recovery_command
 from keyreeve import Client, Context
 from keyreeve.enrollment import enroll
 from keyreeve.launch_values import ApplicationKind, ObjectKind
@@ -115,13 +115,14 @@ def install(directory: Path) -> Iterator[Installation]:
     secrets(directory)
     with helm.Chart.load(str(CHART)) as chart:
         found = manifests(chart, VALUES)
+        recovery = recovery_command(chart, VALUES)
     (directory / "api").mkdir()
     with own_server() as server, api_server(directory / "api") as api:
         server.execute("CREATE DATABASE keyreeve")
         with cluster(directory, found, api, f"/keyreeve?host={server.directory}") as made:
             made.run_job("expand")
             start(made)
-            context = become_admin(made, directory / "me")
+            context = become_admin(made, recovery, directory / "me")
             with agents(directory, context):
                 fill(context)
                 yield Installation(made, server, context, directory)
@@ -147,13 +148,10 @@ def start(made: Cluster) -> None:
         wait_for(f"a replica of {pod.service} is ready", pod.ready, 120)
 
 
-def become_admin(made: Cluster, directory: Path) -> Context:
+def become_admin(made: Cluster, recovery: list[str], directory: Path) -> Context:
     """Take the token that the CA prints in its pod."""
-    [ca, _] = made.replicas("ca")
-    run = ca.command.index("run")
-    command = [*ca.command[:run], "recover", *ca.command[run + 1 :], "--operator", "e2e"]
-    done = subprocess.run(command, env=ca.environment, capture_output=True, text=True, check=True)
-    context = enroll(json.loads(done.stdout)["invitation"]["token"], directory)
+    told = made.execute(made.replicas("ca")[0], recovery)
+    context = enroll(json.loads(told)["invitation"]["token"], directory)
     assert context.path is not None
     document = json.loads(context.path.read_text())
     context.path.write_text(json.dumps({**document, "endpoints": made.endpoints()}))

@@ -152,6 +152,16 @@ class Cluster:
         pod.start()
         return pod
 
+    def execute(self, pod: Pod, command: Sequence[str]) -> str:
+        """Run a command in a pod, as `kubectl exec` does, and return what it prints."""
+        program, *arguments = (self._at(one, pod.directory) for one in command)
+        assert program == "python3"
+        done = subprocess.run(
+            [sys.executable, *arguments], env=pod.environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def remove(self, pod: Pod) -> None:
         """Delete a pod: what it kept in memory is gone."""
         self.pods.remove(pod)
