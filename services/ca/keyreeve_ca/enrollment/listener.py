@@ -2,17 +2,20 @@
 
 import logging
 import time
+import uuid
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from prometheus_client import Counter
 
-from keyreeve.ca.v1 import enrollment_service_pb2
+from keyreeve.ca.v1 import certificate_service_pb2, crl_reason_pb2, enrollment_service_pb2
 from keyreeve.enrollment_token import SERVER
+from keyreeve.errors import CertificateExpired
+from keyreeve.identity import Caller, SpiffeId
 from keyreeve_ca.arrays.expired_renewal import ExpiredRenewal
 from keyreeve_ca.enrollment import servicer as enrollee_servicer
 from keyreeve_ca.enrollment.ports import StoredToken
@@ -35,6 +38,9 @@ PROFILE = "enrollment"
 _MOST_REPORTED = 1024
 _CREATE = "/keyreeve.ca.v1.EnrollmentService/CreateEnrollmentToken"
 _CREATE_SECONDS = 5.0
+_REVOKE = "/keyreeve.ca.v1.CertificateService/RevokeCertificate"
+_REPLACED = uuid.UUID("5b0f3d0e-6a52-4c5e-9c1b-5b7f6d2f8a11")
+"""Namespace of the request ids with which replaced certificates are revoked: one for each certificate."""
 _ACCOUNTS = "service-accounts"
 """The instance in whose name tokens are made for pods."""
 _SECOND_KEYS = Counter(
@@ -98,17 +104,36 @@ class EnrollmentListener:
             make_token=self._make_token,
         )
 
+    @property
+    def _creator(self) -> Caller:
+        """The same identity on every replica of the CA, since a request id belongs to its caller."""
+        return service_caller(self.base.settings.trust_domain, _ACCOUNTS)
+
     async def _make_token(self, identity: str, address: str, request_id: str) -> str:
         """Make an enrollment token as the CA: idempotent and audited like everybody's."""
         request = enrollment_service_pb2.CreateEnrollmentTokenRequest(
             identity=identity, address=address, request_id=request_id
         )
         request.lifetime.FromSeconds(LIFETIME_SECONDS)
-        # The same identity on every replica of the CA, since a request id belongs to its caller.
-        caller = service_caller(self.base.settings.trust_domain, _ACCOUNTS)
-        call = Call(_CREATE, caller, deadline=time.monotonic() + _CREATE_SECONDS)
+        call = Call(_CREATE, self._creator, deadline=time.monotonic() + _CREATE_SECONDS)
         response = await self.change(_CREATE, request.SerializeToString(), call)
         return enrollment_service_pb2.CreateEnrollmentTokenResponse.FromString(response).text
+
+    def _is_of_a_pod(self, token: StoredToken) -> bool:
+        """Whether a token was made for a pod whose UID is in its identity; a member keeps its name through its pods."""
+        identity = SpiffeId.parse(token.identity)
+        return token.creator == str(self._creator.id) and identity.path[0] != "members"
+
+    async def _revoke(self, serial: bytes) -> None:
+        request = certificate_service_pb2.RevokeCertificateRequest(
+            name=f"certificates/{serial.hex()}",
+            reason=crl_reason_pb2.CRL_REASON_SUPERSEDED,
+            request_id=str(uuid.uuid5(_REPLACED, serial.hex())),
+            lineage=True,
+        )
+        call = Call(_REVOKE, self._creator, deadline=time.monotonic() + _CREATE_SECONDS)
+        with suppress(CertificateExpired):
+            await self.change(_REVOKE, request.SerializeToString(), call)
 
     @asynccontextmanager
     async def serving(
@@ -128,6 +153,8 @@ class EnrollmentListener:
                 keystore=base.keystore,
                 trust_root=self.trust_root,
                 alert=Alarm(),
+                has_one_key=self._is_of_a_pod,
+                revoke=self._revoke,
                 now=base.now,
             ),
             self._accounts(),

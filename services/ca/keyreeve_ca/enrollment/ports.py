@@ -54,6 +54,13 @@ class TokenRows(Protocol):
         """Whether a token for this identity is open and unexpired, or bound."""
         ...
 
+    def replaced(self, token_id: bytes, *, repeated: bool) -> Sequence[bytes]:
+        """Serial numbers that other tokens of the same identity and creator led to, bound no later than this one.
+
+        `repeated`: only those bound earlier, since one of the same second may have come after it.
+        """
+        ...
+
     def rekey(self, token_id: bytes, sealed_keys: bytes, now: int) -> bool:
         """Replace the keys of an open, unexpired token; False when it is neither."""
         ...

@@ -9,7 +9,7 @@ that one exists is of no use without its secret. What is wrong with a token is t
 import hmac
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -92,6 +92,10 @@ class Enrollment:
     trust_root: bytes
     alert: Callable[[StoredToken], None]
     """Called when a second key comes with a token's secret: the secret has leaked."""
+    has_one_key: Callable[[StoredToken], bool]
+    """Whether the token's identity has one key at a time: a certificate of another one is revoked once it has this one."""
+    revoke: Callable[[bytes], Awaitable[None]]
+    """Revokes a replaced certificate, and those that renewed it, if it is still valid."""
     now: Callable[[], int]
     random: Callable[[int], bytes] = os.urandom
 
@@ -134,7 +138,8 @@ class Enrollment:
         token = await self._as_it_is_now(token)
         self._refuse_unless_usable(token, request.spki_sha256)
         item = SignItem(profile_of(_role_of(token)), csr, names_of(SpiffeId.parse(token.identity)))
-        if token.state is TokenState.OPEN:
+        repeated = token.state is not TokenState.OPEN
+        if not repeated:
             # Neither a refused request nor a halt uses the token up.
             self._prepare(item, self.issuance.snapshot(), self.now())
             if (since := self.issuance.snapshot().halted_since) is not None:
@@ -143,6 +148,9 @@ class Enrollment:
                 token = await self._again(token)
                 self._refuse_unless_usable(token, request.spki_sha256)
         entry = await self._certificate(token, item, request, record)
+        if self.has_one_key(token):
+            for serial in await self.store.read(lambda tx: tx.tokens.replaced(token.token_id, repeated=repeated)):
+                await self.revoke(serial)
         chain = (entry.der, self.issuance.snapshot().authority(entry.authority_id).certificate_der)
         roots = tuple(root.certificate_der for root in self.issuance.snapshot().roots(Hierarchy.CONTROL))
         return EnrollmentResult(

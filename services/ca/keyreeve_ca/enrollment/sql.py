@@ -60,6 +60,19 @@ class SqlTokens:
         query = select(tokens.c.token_id).where(tokens.c.identity == identity, _LIVE, usable).limit(1)
         return self._connection.execute(query).first() is not None
 
+    def replaced(self, token_id: bytes, *, repeated: bool) -> Sequence[bytes]:
+        """Serial numbers that other tokens of the same identity and creator led to, bound no later than this one."""
+        this = tokens.alias()
+        same = and_(
+            this.c.token_id == token_id,
+            tokens.c.token_id != token_id,
+            tokens.c.identity == this.c.identity,
+            tokens.c.creator == this.c.creator,
+            tokens.c.serial.is_not(None),
+            tokens.c.bound_at < this.c.bound_at if repeated else tokens.c.bound_at <= this.c.bound_at,
+        )
+        return list(self._connection.scalars(select(tokens.c.serial).join(this, same)))
+
     def rekey(self, token_id: bytes, sealed_keys: bytes, now: int) -> bool:
         """Replace the keys of an unused token."""
         return bool(self._rows.update(self._usable(token_id, now), {"sealed_keys": sealed_keys}))

@@ -43,6 +43,8 @@ class Pod:
     uid: str
     credential_id: str
     """Of its ServiceAccount token."""
+    account_uid: str
+    """For the audit log: the API server itself refuses a token of an account that was deleted, or made anew."""
 
     @property
     def request_id(self) -> str:
@@ -62,10 +64,13 @@ def pod_of(status: Mapping[str, Any], audience: str) -> Pod:
     account = _USER.match(str(user.get("username", "")))
     if account is None:
         raise ServiceAccountRefused("the token is not of a ServiceAccount")
+    account_uid = str(user.get("uid") or "")
     uid, credential_id = _only(extra, POD_UID), _only(extra, CREDENTIAL_ID)
+    if not account_uid:
+        raise ServiceAccountRefused("the API server does not say which UID the account has")
     if not _UID.match(uid) or not credential_id:
         raise ServiceAccountRefused("the token is not bound to a pod: a projected volume makes one that is")
-    return Pod(f"{account[1]}/{account[2]}", _only(extra, POD_NAME), uid, credential_id)
+    return Pod(f"{account[1]}/{account[2]}", _only(extra, POD_NAME), uid, credential_id, account_uid)
 
 
 def path_of(pod: Pod, what: str) -> str:
@@ -108,6 +113,7 @@ class ServiceAccountExchange:
             raise EnrollmentOff("this control plane does not enroll by ServiceAccounts: enroll.kubernetes is not set")
         pod = pod_of(await self.reviewer.review(token, self.audience), self.audience)
         tell("account", pod.account)
+        tell("account_uid", pod.account_uid)
         tell("pod", pod.name)
         what = self.services.get(pod.account)
         if what is None:

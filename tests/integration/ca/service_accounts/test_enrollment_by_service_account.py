@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from keyreeve import Context, aio, errors
+from keyreeve import Client, Context, aio, errors
+from keyreeve._blocking.identity_renewal import IdentityRenewal
 from keyreeve.identity import SpiffeId
+from keyreeve.values import CertificateState
 from keyreeve_ca.settings import KubernetesSettings
 from keyreeve_chassis.identity.evidence import TokenFile
 from keyreeve_chassis.identity.keeping import ServiceIdentity
@@ -86,6 +88,15 @@ class Pod:
         return await ServiceIdentity(self.identity(service), self.directory / state, self.evidence(state)).obtain()
 
 
+def serial_of(context: Context) -> str:
+    return f"{x509.load_pem_x509_certificates(context.certificate.read_bytes())[0].serial_number:032x}"
+
+
+def renew(context: Context) -> None:
+    with Client(context) as client:
+        IdentityRenewal(context, client).renew()
+
+
 @pytest.fixture
 def pod(cluster: Cluster, tmp_path: Path) -> Pod:
     return Pod(cluster, tmp_path)
@@ -121,8 +132,25 @@ async def test_a_token_is_worth_one_certificate(pod: Pod) -> None:
     await pod.enroll()
     with pytest.raises(errors.TokenUsed):
         await pod.enroll("thief")
+
+
+async def test_another_key_of_a_pod_replaces_the_one_before_it_and_what_renewed_that(pod: Pod) -> None:
+    first = await pod.enroll()
+    replaced = {serial_of(first)}
+    await asyncio.to_thread(renew, first)
+    replaced.add(serial_of(first))
     pod.new_token()
-    await pod.enroll("replacement")
+    last = {serial_of(await pod.enroll("replacement"))}
+    other = Pod(pod.cluster, pod.directory)
+    await other.enroll("another pod of the account")
+
+    def serials(state: CertificateState) -> set[str]:
+        found = pod.cluster.ca.client(AUDITOR).certificates.list(identity=str(pod.identity()), state=state)
+        return {one.serial for one in found}
+
+    assert await asyncio.to_thread(serials, CertificateState.REVOKED) == replaced
+    assert await asyncio.to_thread(serials, CertificateState.VALID) == last
+    assert len(replaced) == 2
 
 
 async def test_an_exchange_may_be_repeated_until_its_token_is_used(pod: Pod) -> None:

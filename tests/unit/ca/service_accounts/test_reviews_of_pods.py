@@ -46,6 +46,8 @@ def test_a_pod_is_read_from_the_review() -> None:
         user(username="system:serviceaccount:control:"),
         user(username="x system:serviceaccount:control:membership"),
         user(username="system:serviceaccount:control:membership\n"),
+        user(uid=""),
+        user(uid=None),
         user(extra={}),
         extra("pod-uid"),
         extra("pod-uid", POD, POD),
