@@ -18,7 +18,7 @@ from keyreeve.errors import AuditUnavailable, KeyreeveError
 from keyreeve_chassis.audit import checkpoints
 from keyreeve_chassis.audit.checkpoints import CHECKPOINTS
 from keyreeve_chassis.audit.log import SqlAuditLog
-from keyreeve_chassis.audit.sinks import Feeder, FileSink, Sink, SinkFailed, SyslogSink
+from keyreeve_chassis.audit.sinks import NEWEST, Feeder, FileSink, Sink, SinkFailed, StandardOutputSink, SyslogSink
 from keyreeve_chassis.changes.topics import Topics
 from keyreeve_chassis.processes.ipc import Client
 from keyreeve_chassis.processes.ipc import Connection as IpcConnection
@@ -60,6 +60,8 @@ class SinkFeeding:
             sinks.append(FileSink(settings.audit.file))
         if settings.audit.syslog is not None:
             sinks.append(SyslogSink(settings.audit.syslog, settings.state_directory / "audit-syslog.k"))
+        if settings.audit.stdout:
+            sinks.append(StandardOutputSink())
         return cls(log, tuple(Feeder(sink) for sink in sinks), settings.audit.sink_required, topics)
 
     def problems(self) -> list[str]:
@@ -112,11 +114,13 @@ class SinkFeeding:
             return [], b""
 
         def work(connection: Connection) -> list[Segment]:
-            row = checkpoints.checkpoint_row(connection, self.log.schema.tables, after)
-            if row is None and after:
-                raise SinkFailed(f"it has checkpoint {after}, and the log does not reach it")
+            tables = self.log.schema.tables
+            begin = max(checkpoints.last_number(connection, tables) - 1, 0) if after == NEWEST else after
+            row = checkpoints.checkpoint_row(connection, tables, begin)
+            if row is None and begin:
+                raise SinkFailed(f"it has checkpoint {begin}, and the log does not reach it")
             last = Checkpoint.decode(row[0]) if row is not None else None
-            return list(self.log.log.segments(connection, last, after + _CHECKPOINTS_AT_ONCE))
+            return list(self.log.log.segments(connection, last, begin + _CHECKPOINTS_AT_ONCE))
 
         return self.log.reader.read_here(work), self.log.reader.read_here(self.log.stored_spki)
 

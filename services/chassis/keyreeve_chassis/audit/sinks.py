@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from keyreeve.audit import exports
 from keyreeve.audit.log import Checkpoint, digest
@@ -27,6 +27,9 @@ from keyreeve.files import PRIVATE, write_atomically
 _TAIL_BYTES = 8 * 1024 * 1024
 _SYSLOG_PRIORITY = 13 * 8 + 5
 """Facility `log audit`, severity `notice` (RFC 5424, 6.2.1)."""
+
+NEWEST = -1
+"""Position of a sink that is given the newest checkpoint first."""
 
 
 class SinkFailed(Exception):
@@ -39,7 +42,7 @@ class Sink(Protocol):
     name: str
 
     def reached(self) -> int:
-        """The number of the last checkpoint that it has. Raises `SinkFailed`, also when it could not be written to."""
+        """The number of the last checkpoint that it has, or `NEWEST`. Raises `SinkFailed`, also when it could not be written to."""
         ...
 
     def send(self, segments: Sequence[Segment], spki: bytes) -> None:
@@ -213,19 +216,50 @@ class SyslogSink:
         return connection
 
     def _message(self, segment: Segment) -> bytes:
-        checkpoint = Checkpoint.decode(segment.body)
-        told = {
-            "k": checkpoint.k,
-            "size": checkpoint.size,
-            "root": checkpoint.root.hex(),
-            "digest": digest(segment.body).hex(),
-            "signature": segment.signature.hex(),
-        }
         when = self.now().isoformat(timespec="milliseconds")
         head = (
             f"<{_SYSLOG_PRIORITY}>1 {when} {socket.gethostname()} {self.application} {os.getpid()} audit-checkpoint -"
         )
-        return f"{head} {json.dumps(told)}".encode()
+        return f"{head} {json.dumps(_told(segment))}".encode()
+
+
+@dataclass
+class StandardOutputSink:
+    """Each checkpoint as one line of JSON on standard output, from the newest at the start on.
+
+    It begins anew in every process: a checkpoint covers the whole log before it, so that the newest is enough of a witness.
+    """
+
+    descriptor: int = 1
+    name: str = "stdout"
+    _reached: int = NEWEST
+
+    def reached(self) -> int:
+        """See `Sink.reached`."""
+        return self._reached
+
+    def send(self, segments: Sequence[Segment], spki: bytes) -> None:  # noqa: ARG002  # the key is no news
+        """See `Sink.send`."""
+        try:
+            for segment in segments:
+                data = memoryview(f"{json.dumps({'audit_checkpoint': _told(segment)})}\n".encode())
+                while data:
+                    data = data[os.write(self.descriptor, data) :]
+                self._reached = Checkpoint.decode(segment.body).k
+        except OSError as wrong:
+            raise SinkFailed(f"standard output: {wrong.strerror or wrong}") from wrong
+
+
+def _told(segment: Segment) -> dict[str, Any]:
+    """A checkpoint without its records: number, size, root, hash and signature."""
+    checkpoint = Checkpoint.decode(segment.body)
+    return {
+        "k": checkpoint.k,
+        "size": checkpoint.size,
+        "root": checkpoint.root.hex(),
+        "digest": digest(segment.body).hex(),
+        "signature": segment.signature.hex(),
+    }
 
 
 @dataclass

@@ -6,6 +6,7 @@ psycopg 3, READ COMMITTED, `synchronous_commit=on`, time limits on statements an
 service's schema alone.
 """
 
+import os
 import select
 import sqlite3
 from collections.abc import Callable
@@ -29,6 +30,8 @@ _PAGE_BYTES = 8192
 _CHECKPOINT_PAGES = 4096
 """32 MiB of WAL between checkpoints: rare enough to write each page of an index once for many rows."""
 _BUSY_SECONDS = 5.0
+_VERIFIED = "verify-full"
+"""The only `sslmode` in which libpq verifies both the certificate and the name of the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,19 @@ def postgresql_url(text: str) -> URL:
         database=parts.pop("dbname", None),
         query=parts | ({"host": places} if places else {}),
     )
+
+
+def refuse_unverified(text: str) -> None:
+    """Refuse a URL with which libpq would not verify the server's certificate and name. Raises `StartRefused`."""
+    url = postgresql_url(text).set(drivername="postgresql")
+    given = conninfo_to_dict(url.render_as_string(hide_password=False))
+    mode = given.get("sslmode") or os.environ.get("PGSSLMODE")
+    # What a service file says stands above the environment.
+    if mode != _VERIFIED or "service" in given:
+        raise StartRefused(
+            f"database.verify_tls is set, and the database's URL has {'a service' if 'service' in given else f'sslmode={mode}'}: "
+            f"leave it out, or write sslmode={_VERIFIED}"
+        )
 
 
 def postgresql(

@@ -45,6 +45,10 @@ def writing_database(
             yield from _open(Database(engine.sqlite_writer(path), service=schema.service, threads=1, announce=announce))
         return
 
+    if settings.database.verify_tls:
+        for url in (settings.database.url.get_secret_value(), settings.direct_url):
+            engine.refuse_unverified(url)
+
     def pool(connections: int) -> Engine:
         return engine.postgresql(
             settings.database.url.get_secret_value(),
@@ -134,6 +138,9 @@ _NEVER = (
     "no pg_hba.conf entry",
     "certificate authentication failed",
     "SSL is not enabled",
+    "server does not support SSL",
+    "certificate verify failed",
+    "does not match host name",
 )
 """Parts of libpq's messages for a connection that no further attempt can open."""
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from keyreeve_chassis.database.engine import postgresql_url
+from keyreeve_chassis.database.engine import postgresql_url, refuse_unverified
+from keyreeve_chassis.processes.refusals import StartRefused
 
 SERVICES = ("ca", "membership", "credentials")
 
@@ -93,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--print", action="store_true", help="print a script for psql instead")
     parser.add_argument("--admin", type=Path, help="file with the administrator's URL")
     parser.add_argument("--urls", type=Path, help="directory with a file for each service, which holds its URL")
+    parser.add_argument("--verify-tls", action="store_true", help="refuse an administrator's URL with a weaker sslmode")
     given = parser.parse_args(arguments)
     if given.print:
         sys.stdout.write(script())
@@ -102,8 +104,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     files = {service: given.urls / service for service in SERVICES}
     try:
         urls = {service: file.read_text().strip() for service, file in files.items() if file.exists()}
-        make_roles(given.admin.read_text().strip(), urls)
-    except (RolesRefused, ValueError, OSError, psycopg.Error) as failure:
+        admin = given.admin.read_text().strip()
+        if given.verify_tls:
+            refuse_unverified(admin)
+        make_roles(admin, urls)
+    except (RolesRefused, StartRefused, ValueError, OSError, psycopg.Error) as failure:
         sys.stderr.write(f"the roles could not be made: {failure}\n")
         return 1
     sys.stdout.write(f"made the roles and schemas of {', '.join(urls)}\n")

@@ -40,6 +40,10 @@ class DatabaseSettings(Section):
     migrate: Literal["auto", "never"] = Field(
         "auto", description="Whether a start migrates the schema; with `never` run the service's `migrate` command."
     )
+    verify_tls: bool = Field(
+        default=False,
+        description="Refuse a URL of PostgreSQL unless `sslmode=verify-full` is in it, or in PGSSLMODE and no other in it.",
+    )
     replicas: int = Field(
         1, ge=1, description="Replicas of the service, which share what PostgreSQL's `max_connections` allows."
     )
@@ -113,6 +117,10 @@ class AuditSettings(Section):
     syslog: Path | None = Field(
         None, description="Socket such as /dev/log, to which each signed checkpoint is sent as one message."
     )
+    stdout: bool = Field(
+        default=False,
+        description="Write each signed checkpoint to standard output, as one line of JSON, for a collector of containers' output.",
+    )
     sink_required: bool = Field(
         default=False,
         description="Refuse every change, and every read of a secret, while a sink outside does not take the log; set it in "
@@ -121,8 +129,8 @@ class AuditSettings(Section):
 
     @model_validator(mode="after")
     def _check_sinks(self) -> "AuditSettings":
-        if self.sink_required and self.file is None and self.syslog is None:
-            raise ValueError("sink_required needs audit.file or audit.syslog")
+        if self.sink_required and self.file is None and self.syslog is None and not self.stdout:
+            raise ValueError("sink_required needs audit.file, audit.syslog or audit.stdout")
         return self
 
 
