@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -17,6 +19,7 @@ from pydantic import SecretStr
 from chart.rendering import (
     CHART,
     CUSTOM_RESOURCES,
+    EVERYTHING,
     PRODUCTION,
     VARIANTS,
     containers,
@@ -27,6 +30,7 @@ from chart.rendering import (
 )
 from keyreeve_ca.settings import CaSettings
 from keyreeve_chassis.settings.sections import DatabaseSettings
+from keyreeve_chassis.settings.serving import ServingSettings
 from keyreeve_credentials.settings import CredentialsSettings
 from keyreeve_gateway.service_settings import GatewaySettings
 from keyreeve_membership.settings import MembershipSettings
@@ -115,13 +119,137 @@ def test_every_pod_is_restricted(chart: helm.Chart, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_every_image_is_the_pinned_one(chart: helm.Chart, name: str) -> None:
+def test_every_container_has_the_image_of_the_values_by_its_digest_if_they_have_one(
+    chart: helm.Chart, name: str
+) -> None:
     wanted = {
         "everything": "registry.example.test/mirror/keyreeve@sha256:" + "0" * 64,
         "dev elsewhere": "mirror.example.test/keyreeve:2",
     }.get(name, "keyreeve:0.1.0")
     found = pods(manifests(chart, VARIANTS[name]))
     assert {container["image"] for _, spec in found for container in containers(spec)} == {wanted}
+
+
+def test_the_chart_lists_all_its_images_for_mirrors(chart: helm.Chart) -> None:
+    listed = yaml.safe_load(yaml.safe_load((CHART / "Chart.yaml").read_text())["annotations"]["artifacthub.io/images"])
+    found = {one["image"] for name in ("dev", "production") for one in images(chart, name)}
+    assert found == {one["image"] for one in listed}
+    assert not any(image.endswith(":latest") or ":" not in image for image in found)
+
+
+def images(chart: helm.Chart, name: str) -> list[dict[str, Any]]:
+    return [container for _, spec in pods(manifests(chart, VARIANTS[name])) for container in containers(spec)]
+
+
+def test_names_are_labels_of_dns_however_long_those_of_the_release_are(chart: helm.Chart) -> None:
+    for values in ({}, VARIANTS["everything"], {"nameOverride": "n" * 80}, {"fullnameOverride": "f" * 80}):
+        rendered = chart.render(values, name="r" * 53, namespace="s" * 63)
+        texts = [text for path, text in rendered.items() if path.endswith(".yaml")]
+        found = [one for text in texts for one in yaml.load_all(text, yaml.CSafeLoader) if one]
+        assert found
+        for one in found:
+            metadata = one["metadata"]
+            if not one["kind"].startswith("Cluster"):  # those names are paths: up to 253
+                assert len(metadata["name"]) <= 63, metadata["name"]
+            for value in metadata.get("labels", {}).values():
+                assert re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", value), value
+
+
+def test_labels_and_priority_of_a_parent_chart_reach_everything(chart: helm.Chart) -> None:
+    found = manifests(chart, VARIANTS["dev elsewhere"])
+    assert {one["metadata"]["labels"]["team"] for one in found} == {"platform"}
+    assert {spec["priorityClassName"] for _, spec in pods(found)} == {"important"}
+    both = {
+        "global": {"labels": {"team": "platform"}, "priorityClassName": "important"},
+        "commonLabels": {"team": "own"},
+    }
+    found = manifests(chart, {**both, "pods": {"priorityClassName": "own"}})
+    assert {one["metadata"]["labels"]["team"] for one in found} == {"own"}
+    assert {spec["priorityClassName"] for _, spec in pods(found)} == {"own"}
+
+
+def test_every_job_ends_by_itself_and_its_order_is_said(chart: helm.Chart) -> None:
+    found = manifests(chart, VARIANTS["everything"])
+    jobs = {one["metadata"]["name"]: one for one in found if one["kind"] == "Job"}
+    weights = {name: int(one["metadata"]["annotations"]["helm.sh/hook-weight"]) for name, one in jobs.items()}
+    assert weights == {"kr-other-expand": 0, "kr-other-check": 0, "kr-other-contract": 5}
+    for one in jobs.values():
+        assert one["spec"]["activeDeadlineSeconds"] > 0
+        assert one["spec"]["ttlSecondsAfterFinished"] > 0
+        assert "backoffLimit" in one["spec"]
+    check = jobs["kr-other-check"]["spec"]
+    assert check["activeDeadlineSeconds"] > (check["backoffLimit"] + 1) * EVERYTHING["check"]["seconds"]
+
+
+def test_with_a_pooler_each_service_and_migration_has_both_urls_from_the_secret(chart: helm.Chart) -> None:
+    found = manifests(chart, VARIANTS["everything"])
+    assert "direct_url" not in json.dumps([one for one in found if one["kind"] == "ConfigMap"])
+    mounted = 0
+    for _, spec in pods(found):
+        for volume in spec["volumes"]:
+            items = volume.get("secret", {}).get("items", ())
+            paths = {item["path"]: item["key"] for item in items}
+            if "database.url" in paths:
+                mounted += 1
+                assert paths["database.direct_url"] == f"{paths['database.url']}-direct"
+    assert mounted == 9, "three services, and three in each of two Jobs"
+    plain = json.dumps(manifests(chart, PRODUCTION))
+    assert "direct_url" not in plain
+
+
+def test_in_production_urls_must_verify_tls_and_the_audit_log_leaves_the_database(chart: helm.Chart) -> None:
+    for name, given in settings_of(chart, PRODUCTION).items():
+        if name != "gateway":
+            assert given["database"]["verify_tls"] is True
+            assert given["audit"] == {"stdout": True}
+    required = {"audit": {"sink_required": True}}
+    [ca] = [
+        given
+        for name, given in settings_of(chart, {**PRODUCTION, "ca": {"settings": required}}).items()
+        if name == "ca"
+    ]
+    assert ca["audit"] == {"stdout": True, "sink_required": True}
+    for job in (one for one in manifests(chart, PRODUCTION) if one["kind"] == "Job" and "migrate" in str(one)):
+        for container in containers(job["spec"]["template"]["spec"]):
+            told = json.dumps([container["args"], container["env"]])
+            assert "VERIFY_TLS" in told or "--verify-tls" in told
+
+
+def settings_of(chart: helm.Chart, values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The settings of each service."""
+    found = [one for one in manifests(chart, values) if "settings.yaml" in one.get("data", ())]
+    return {one["metadata"]["name"].rpartition("-")[2]: yaml.safe_load(one["data"]["settings.yaml"]) for one in found}
+
+
+def test_no_address_is_of_ipv4_where_pods_have_none(chart: helm.Chart) -> None:
+    found = manifests(chart, {"ipv6": True})
+    assert "0.0.0.0" not in json.dumps(found)
+    assert settings_of(chart, {"ipv6": True})["ca"]["listen"]["host"] == "::"
+    [address] = {one for _, spec in pods(found) for one in containers(spec)[0]["args"] if one.startswith("--address")}
+    assert address == "--address=[$(POD_IP)]:5427"
+
+
+def test_the_trust_bundle_is_published_where_the_cluster_serves_it(chart: helm.Chart) -> None:
+    def signer(enabled: bool | None) -> str | None:
+        section = settings_of(chart, {"clusterTrustBundle": {"enabled": enabled}})["ca"]["enroll"]["kubernetes"]
+        found: str | None = section.get("trust_bundle_signer")
+        return found
+
+    assert signer(None) is None
+    assert signer(True) == "keyreeve.internal/estate"
+    # The engine has a fixed list of APIs, without it: a copy of the chart that asks for one that it has.
+    with tempfile.TemporaryDirectory() as directory:
+        copied = Path(directory) / "keyreeve"
+        shutil.copytree(CHART, copied)
+        helpers = copied / "templates" / "_helpers.tpl"
+        text = helpers.read_text()
+        asked = 'Has "certificates.k8s.io/v1/ClusterTrustBundle"'
+        assert text.count(asked) == 1
+        helpers.write_text(text.replace(asked, 'Has "apps/v1"'))
+        with helm.Chart.load(str(copied)) as serving:
+            for enabled, published in ((None, True), (False, False)):
+                texts = serving.render({"clusterTrustBundle": {"enabled": enabled}}, name="kr", namespace="control")
+                assert ("trust_bundle_signer" in "".join(texts.values())) == published
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -331,16 +459,29 @@ def test_alerts_and_dashboards_are_installed_as_they_are(chart: helm.Chart) -> N
     assert shown == files
 
 
-@pytest.mark.parametrize("values", [{}, PRODUCTION])
-def test_the_grace_period_is_longer_than_the_pause_and_the_drain(chart: helm.Chart, values: dict[str, Any]) -> None:
+LONG: dict[str, Any] = {"drain_seconds": 300, "listen": {"deadline": 90.5}}
+
+
+@pytest.mark.parametrize(
+    ("values", "longest"),
+    [
+        ({}, ServingSettings.model_fields["deadline"].default),
+        (PRODUCTION, ServingSettings.model_fields["deadline"].default),
+        ({name: {"settings": LONG} for name in SETTINGS}, 300),
+        ({name: {"settings": {"listen": LONG["listen"]}} for name in SETTINGS}, 90.5),
+    ],
+)
+def test_the_grace_period_is_longer_than_the_pause_and_the_drain_or_the_longest_call(
+    chart: helm.Chart, values: dict[str, Any], longest: float
+) -> None:
     for one in manifests(chart, values):
         if one["kind"] in {"StatefulSet", "Deployment"} and "helm.sh/hook" not in one["metadata"].get(
             "annotations", ()
         ):
             spec = one["spec"]["template"]["spec"]
             pause = spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
-            drain = MembershipSettings.model_fields["drain_seconds"].default
-            assert spec["terminationGracePeriodSeconds"] > pause + drain
+            assert longest >= MembershipSettings.model_fields["drain_seconds"].default
+            assert pause + longest < spec["terminationGracePeriodSeconds"] < pause + longest + 30
 
 
 @pytest.mark.parametrize(
@@ -372,6 +513,13 @@ def test_the_grace_period_is_longer_than_the_pause_and_the_drain(chart: helm.Cha
         ({"credentials": {"settings": {"vault": {"secrets": {}}}}}, "secrets"),
         ({"membership": {"settings": {"database": {"url": "sqlite:///x"}}}}, "url"),
         ({"membership": {"settings": {"database": {"replicas": 9}}}}, "replicas"),
+        ({"ca": {"settings": {"database": {"direct_url": "postgresql://ca:password@db/x"}}}}, "direct_url"),
+        ({"ca": {"settings": {"database": {"verify_tls": False}}}}, "verify_tls"),
+        ({"ca": {"settings": {"tracing": {"endpoint": "otel.example.test:4317"}}}}, "tracing"),
+        ({"gateway": {"settings": {"tracing": {}}}}, "tracing"),
+        ({"credentials": {"settings": {"audit": {"syslog": "/dev/log"}}}}, "syslog"),
+        ({"ca": {"settings": {"audit": {"file": "/var/lib/keyreeve/audit"}}}}, "file"),
+        ({"networkPolicy": {"databaseCidrs": ["db.example.test"]}}, "databaseCidrs"),
     ],
 )
 def test_values_that_make_no_sense_are_refused(chart: helm.Chart, values: dict[str, Any], told: str) -> None:

@@ -97,6 +97,30 @@ def test_enrollment_and_migrations_reach_what_they_need_and_nothing_else(policie
     assert [name for name in SERVICES if to_database in policies[name]["egress"]] == ["ca", "credentials", "membership"]
 
 
+def test_the_database_and_the_api_server_may_be_limited_to_networks() -> None:
+    limits = {
+        "apiServerCidrs": ["10.96.0.1/32"],
+        "databasePorts": [5432, 6432],
+        "databaseCidrs": ["10.1.0.0/24", "fd00::/64"],
+    }
+    found = policies_of({**PRODUCTION, "networkPolicy": limits})
+    to_database = {
+        "ports": [{"port": 5432}, {"port": 6432}],
+        "to": [{"ipBlock": {"cidr": "10.1.0.0/24"}}, {"ipBlock": {"cidr": "fd00::/64"}}],
+    }
+    assert {name for name, policy in found.items() if to_database in policy.get("egress", ())} == {
+        "ca", "credentials", "membership", "migrate",
+    }  # fmt: skip
+    to_api_server = {"ports": [{"port": 443}, {"port": 6443}], "to": [{"ipBlock": {"cidr": "10.96.0.1/32"}}]}
+    assert {name for name in SERVICES if to_api_server in found[name]["egress"]} == {"ca", "credentials"}
+    for policy in found.values():
+        for rule in policy.get("egress", ()):
+            names = {port["port"] for port in rule["ports"]}
+            assert "to" in rule or names in ({53}, {5427}), (
+                "to any host go questions of names, and calls of members' agents"
+            )
+
+
 def test_ssh_is_open_to_callers_from_outside_the_release_and_to_none_of_its_services(
     policies: dict[str, Manifest],
 ) -> None:

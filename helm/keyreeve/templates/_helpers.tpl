@@ -16,7 +16,7 @@
 {{- end -}}
 
 {{- define "keyreeve.release" -}}
-app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride }}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
@@ -31,7 +31,7 @@ app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 app.kubernetes.io/part-of: keyreeve
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
-{{- with .root.Values.commonLabels }}
+{{- with merge (dict) .root.Values.commonLabels .root.Values.global.labels }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
@@ -153,7 +153,7 @@ nodeSelector: {{- toYaml . | nindent 2 }}
 {{- with .root.Values.pods.tolerations }}
 tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .root.Values.pods.priorityClassName }}
+{{- with default .root.Values.global.priorityClassName .root.Values.pods.priorityClassName }}
 priorityClassName: {{ . }}
 {{- end }}
 {{- end -}}
@@ -165,14 +165,31 @@ imagePullPolicy: {{ .Values.image.pullPolicy }}
 securityContext: {{- include "keyreeve.containerSecurity" . | nindent 2 }}
 {{- end -}}
 
-{{- /* libpq verifies the server's certificate and name, unless the URL itself says otherwise. */ -}}
+{{- /* libpq verifies the server's certificate and name; with `database.verify_tls` a URL that says otherwise is refused. */ -}}
 {{- define "keyreeve.databaseEnvironment" -}}
 - {name: PGSSLMODE, value: verify-full}
 - {name: PGSSLROOTCERT, value: /etc/keyreeve/database/ca.crt}
 {{- end -}}
 
+{{- /* The files with the database's URLs for one service: settings, by name. */ -}}
+{{- define "keyreeve.databaseItems" -}}
+- {key: {{ .service }}, path: database.url}
+{{- if .root.Values.database.pooler }}
+- {key: {{ .service }}-direct, path: database.direct_url}
+{{- end }}
+{{- end -}}
+
+{{- define "keyreeve.anyAddress" -}}
+{{ .Values.ipv6 | ternary "::" "0.0.0.0" }}
+{{- end -}}
+
 {{- define "keyreeve.enroll" -}}
 {{ include "keyreeve.fullname" . }}-enroll.{{ include "keyreeve.namespace" . }}.svc:7483
+{{- end -}}
+
+{{- /* Of the tokens with which pods enroll: installations in one cluster take none of each other's, even with one trust domain. */ -}}
+{{- define "keyreeve.audience" -}}
+keyreeve:{{ .Values.trustDomain }}:{{ include "keyreeve.namespace" . }}/{{ include "keyreeve.fullname" . }}
 {{- end -}}
 
 {{- define "keyreeve.bundleVolumes" -}}
@@ -183,7 +200,7 @@ securityContext: {{- include "keyreeve.containerSecurity" . | nindent 2 }}
 - name: token
   projected:
     sources:
-      - serviceAccountToken: {path: token, audience: "keyreeve:{{ .Values.trustDomain }}", expirationSeconds: 600}
+      - serviceAccountToken: {path: token, audience: "{{ include "keyreeve.audience" . }}", expirationSeconds: 600}
 {{- end -}}
 
 {{- /* Whether the chart's test joins two servers; they have accounts that may enroll as members. */ -}}
@@ -239,7 +256,7 @@ volumes:
 {{- $arguments := list .part
   (printf "--name=%s-%s.%s" $name $own $namespace)
   (printf "--other=%s-%s.%s" $name $other $namespace)
-  "--address=$(POD_IP):5427"
+  (.root.Values.ipv6 | ternary "--address=[$(POD_IP)]:5427" "--address=$(POD_IP):5427")
   (printf "--membership=%s-membership.%s.svc:7444" $name $namespace)
   (printf "--credentials=%s-credentials.%s.svc:7445" $name $namespace) -}}
 {{ include "keyreeve.checkPod" (dict "root" .root "account" $own "module" "array_check" "arguments" $arguments "restartPolicy" .restartPolicy) }}

@@ -9,9 +9,12 @@ enroll:
 {{- else if and (eq .service "credentials") .root.Values.membership.enabled -}}
 vault:
   membership_address: {{ include "keyreeve.fullname" .root }}-membership.{{ include "keyreeve.namespace" .root }}.svc:{{ include "keyreeve.ports" "membership" }}
-{{- else -}}
-{}
-{{- end -}}
+{{- end }}
+{{- if and (ne .service "gateway") (eq .root.Values.profile "production") }}
+# A copy outside the database: what the node collects of the pods' output.
+audit:
+  stdout: true
+{{- end }}
 {{- end -}}
 
 {{- /* The settings of a service that the chart decides, whatever `settings` of the values says. */ -}}
@@ -23,12 +26,12 @@ vault:
 trust_domain: {{ $root.Values.trustDomain }}
 state_directory: /var/lib/keyreeve/{{ $service }}
 listen:
-  host: 0.0.0.0
+  host: "{{ include "keyreeve.anyAddress" $root }}"
   port: {{ include "keyreeve.ports" $service }}
-  health_host: 0.0.0.0
+  health_host: "{{ include "keyreeve.anyAddress" $root }}"
   health_port: 7453
 metrics:
-  host: 0.0.0.0
+  host: "{{ include "keyreeve.anyAddress" $root }}"
   port: 7463
 {{- if eq $service "gateway" }}
 services:
@@ -38,12 +41,13 @@ services:
 legacy_file: /etc/keyreeve/settings/legacy.toml
 {{- if $root.Values.gateway.ssh.port }}
 ssh:
-  host: 0.0.0.0
+  host: "{{ include "keyreeve.anyAddress" $root }}"
   port: 7496
 {{- end }}
 {{- else if $production }}
 database:
   migrate: never
+  verify_tls: true
   replicas: {{ include "keyreeve.mostReplicas" (dict "root" $root "service" $service) }}
 keys:
   file: /etc/keyreeve/keys/{{ $service }}
@@ -57,7 +61,7 @@ database:
 {{- end }}
 {{- if eq $service "ca" }}
 http:
-  host: 0.0.0.0
+  host: "{{ include "keyreeve.anyAddress" $root }}"
   port: 8080
 bootstrap:
   allowed: {{ $root.Values.bootstrap.allowed }}
@@ -65,9 +69,10 @@ bootstrap:
   secret: {{ include "keyreeve.namespace" $root }}/{{ $name }}-control-plane
   {{- end }}
 enroll:
-  host: 0.0.0.0
+  host: "{{ include "keyreeve.anyAddress" $root }}"
   port: 7483
   kubernetes:
+    audience: {{ include "keyreeve.audience" $root }}
     bundle: {{ include "keyreeve.namespace" $root }}/{{ $name }}-bundle
     {{- with include "keyreeve.trustBundleSigner" $root }}
     trust_bundle_signer: {{ . }}

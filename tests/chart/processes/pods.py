@@ -126,7 +126,7 @@ class Cluster:
         self._mount(service, directory, host)
         [container] = spec["containers"]
         pod = Pod(service, uid, host, directory, *self._command(container, directory, uid))
-        self._give_token(pod, spec["serviceAccountName"])
+        self._give_token(pod, spec)
         self.pods.append(pod)
         pod.start()
         return pod
@@ -147,7 +147,7 @@ class Cluster:
         files = {"account-token": "token", "bundle": "etc/bundle/control.pem", "directory": "server"}
         own = [f"--{option}={directory / file}" for option, file in files.items()]
         pod = Pod("check", uid, host, directory, [*text.split("\0"), *own], environment)
-        self._give_token(pod, spec["serviceAccountName"])
+        self._give_token(pod, spec)
         self.pods.append(pod)
         pod.start()
         return pod
@@ -237,11 +237,14 @@ class Cluster:
         environment |= own | {_MARK: uid, "TMPDIR": str(directory / "tmp")}
         return [sys.executable, "-P", "-m", *(self._at(one, directory) for one in container["args"])], environment
 
-    def _give_token(self, pod: Pod, account: str) -> None:
+    def _give_token(self, pod: Pod, spec: Mapping[str, Any]) -> None:
         """Project a token, and the bundle once the CA has published it, as the kubelet does before a container starts."""
         token = f"token-of-{pod.uid}"
-        audience = "keyreeve:keyreeve.internal"
-        self.api.statuses[token] = status_of(f"{NAMESPACE}/{account}", audience, pod.uid, str(uuid.uuid4()))
+        volumes = {volume["name"]: volume for volume in spec["volumes"]}
+        for source in volumes["token"]["projected"]["sources"] if "token" in volumes else ():
+            account = f"{NAMESPACE}/{spec['serviceAccountName']}"
+            audience = source["serviceAccountToken"]["audience"]
+            self.api.statuses[token] = status_of(account, audience, pod.uid, str(uuid.uuid4()))
         (pod.directory / "token").write_text(token)
         if pod.service != "ca":
             wait_for("the CA has published its roots", self.bundle)
