@@ -1,7 +1,10 @@
 """The page of the legacy verbs, made from their grammar."""
 
+import ast
+import inspect
 from collections.abc import Iterator
 from dataclasses import fields
+from itertools import pairwise
 
 from keyreeve_gateway.grammar.model import Program, Source, Verb
 from keyreeve_gateway.grammar.usage import syntax
@@ -33,7 +36,9 @@ mmp pki list
 Without a name, on a host that is no member, they end with `this host is called 'vm', which is no member`.
 
 A command line that is not of the grammar prints the usage text on standard error, ends with the code of wrong usage, and
-calls nothing. Text that is not printable is shown as `\\x1b` or `\\u202e`. Passwords are never printed. A password on the
+calls nothing. A line about a failure is on standard error, and begins with the words of the command, or in `mmp` with
+`FAILURE: `; the appliance has one stream and no exit codes, so which stream it is, and every exit code but 0, is chosen here.
+Text that is not printable is shown as `\\x1b` or `\\u202e`. Passwords are never printed. A password on the
 command line can be read by other users of the host while the command runs: leave `--respass` out, and the command asks
 for it or takes a line of standard input.
 
@@ -48,8 +53,8 @@ What no manual of the legacy products says is marked *chosen here*; *added* is w
 `legacy.toml` beside the context file, or the file that `KEYREEVE_LEGACY_SETTINGS` names. All are optional. What the gateway carries
 out has the settings of the gateway, from `legacy.toml` in its state directory, but for `server` and `array`.
 
-| setting | default |
-|---|---|
+| setting | default | what it is |
+|---|---|---|
 """
 
 
@@ -61,11 +66,25 @@ def verbs_page() -> str:
 def _lines() -> Iterator[str]:
     for one in fields(LegacySettings):
         default = f'"{one.default}"' if isinstance(one.default, str) else one.default
-        yield f"| `{one.name}` | `{default}` |"
+        yield f"| `{one.name}` | `{default}` | {_explanations()[one.name]} |"
     for program in PROGRAMS:
         yield from ("", f"## `{program.name}`", "", program.summary)
         for words, verb in program.commands():
             yield from _verb(program, words, verb)
+
+
+def _explanations() -> dict[str, str]:
+    """The strings below the settings, by name."""
+    [defined] = ast.parse(inspect.getsource(LegacySettings)).body
+    assert isinstance(defined, ast.ClassDef)
+    return {
+        one.target.id: str(text.value.value)
+        for one, text in pairwise(defined.body)
+        if isinstance(one, ast.AnnAssign)
+        and isinstance(one.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+    }
 
 
 def _verb(program: Program, words: tuple[str, ...], verb: Verb) -> Iterator[str]:

@@ -36,10 +36,11 @@ class Invocation:
         """The member of this peer DNS name, by default this server."""
         return await self.services.membership.members.get(name or self.local_server)
 
-    async def array(self) -> str:
-        """Name of the array that the command is for, without `arrays/`."""
+    async def array(self, server: str = "") -> str:
+        """Name of the array that the command is for, or of a server's, without `arrays/`."""
         if self.settings.array:
             return self.settings.array
-        if self.local_server not in self.found:
-            self.found[self.local_server] = last_part((await self.member()).array)
-        return self.found[self.local_server]
+        name = server or self.local_server
+        if name not in self.found:
+            self.found[name] = last_part((await self.member(name)).array)
+        return self.found[name]

@@ -22,13 +22,23 @@ class LegacySettings:
     array: str = ""
     """The array whose password cache and settings the commands mean; empty: that of this server."""
     failed_code: int = 1
-    """Exit code of a command that has failed. The manuals of `tarantella` name none."""
+    """Exit code of a command that has failed. No manual names any."""
     usage_code: int = 2
-    """Exit code of a command that is not of the grammar. The manuals of `tarantella` name none."""
+    """Exit code of a command that is not of the grammar. No manual names any."""
     password_prompt: str = "Password: "  # noqa: S105 - a prompt
+    """The question of `passcache new` and `edit`."""
+    unlock_prompt: str = "Enter pass phrase for {file}: "
+    """The question of `pki unlock`; `{file}` stands for the name of the file."""
+    pkcs12_prompt: str = "Enter the password of {file}: "
+    """The question of `pki pkcs12-to-ssh`."""
+    replace_prompt: str = "Do you want to replace the key {file}? (Y/n) "
+    """The question of `pki` commands that replace a key in use; only a capital `Y` does."""
+    clean_prompt: str = "Remove {server} from its array? (yes/no) "
+    """The question of `array clean`; only `yes`, in any case of letters, does."""
     accept_prompt: str = "Do you want to accept this certificate? (yes/no) "
+    """The question of `array join`."""
     accept_answer: str = "yes"
-    """In any case of letters."""
+    """The answer that accepts, in any case of letters."""
     silent_seconds: int = 120
     """After how long without a report `status` says that a server does not respond."""
     skew_seconds: int = 60

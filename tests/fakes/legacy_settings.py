@@ -32,7 +32,8 @@ class LegacySettingsAndObjects:
 
     members: dict[str, str] = field(default_factory=dict)
     """Peer security by member, where it was changed."""
-    launch: dict[str, launch_pb.LaunchSettings] = field(default_factory=dict)
+    launch: dict[tuple[str, str], launch_pb.LaunchSettings] = field(default_factory=dict)
+    """By array and server; without a server, the array's own."""
     objects: dict[tuple[str, str], object_pb.Object] = field(default_factory=dict)
 
     def GetSettings(self, request: pb.GetSettingsRequest) -> pb.Settings:  # noqa: N802
@@ -53,16 +54,17 @@ class LegacySettingsAndObjects:
         )
 
     def GetLaunchSettings(self, request: launch_pb.GetLaunchSettingsRequest) -> launch_pb.LaunchSettingsView:  # noqa: N802
-        own = self.launch.get(request.parent, launch_pb.LaunchSettings())
-        view = launch_pb.LaunchSettingsView(parent=request.parent, own=own, effective=DEFAULTS)
+        own = self.launch.get((request.parent, request.server), launch_pb.LaunchSettings())
+        view = launch_pb.LaunchSettingsView(parent=request.parent, server=request.server, own=own, effective=DEFAULTS)
+        view.effective.MergeFrom(self.launch.get((request.parent, ""), launch_pb.LaunchSettings()))
         view.effective.MergeFrom(own)
         return view
 
     def UpdateLaunchSettings(  # noqa: N802
         self, request: launch_pb.UpdateLaunchSettingsRequest
     ) -> launch_pb.LaunchSettingsView:
-        self.launch.setdefault(request.parent, launch_pb.LaunchSettings()).MergeFrom(request.settings)
-        return self.GetLaunchSettings(launch_pb.GetLaunchSettingsRequest(parent=request.parent))
+        self.launch.setdefault((request.parent, request.server), launch_pb.LaunchSettings()).MergeFrom(request.settings)
+        return self.GetLaunchSettings(launch_pb.GetLaunchSettingsRequest(parent=request.parent, server=request.server))
 
     def CreateObject(self, request: object_pb.CreateObjectRequest) -> object_pb.Object:  # noqa: N802
         made = object_pb.Object()

@@ -1,7 +1,7 @@
 """Parsing of arguments by the grammar. No I/O."""
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from keyreeve_gateway.grammar.model import Family, OneOf, Option, Program, Verb
@@ -70,7 +70,7 @@ def parse_command(program: Program, argv: Sequence[str]) -> Command:
         raise HelpRequested(_known_words(program, argv[1:]))
     words, verb = _find_verb(program, argv)
     rest = list(argv[len(words) :])
-    if HELP in rest[:1]:
+    if HELP in rest:
         raise HelpRequested(words)
     if verb.batch and FILE in rest:
         if len(rest) != 2 or rest[0] != FILE:
@@ -95,14 +95,26 @@ def parse_arguments(verb: Verb, arguments: Sequence[str]) -> Parsed:
         elif word.startswith("--") and verb.settings is not None and len(word) > 2:
             settings.append((word[2:], _take_setting(word, rest, list_only=verb.settings.list_only)))
         elif word.startswith("--") or not verb.arguments:
-            if word.startswith("-"):
-                raise UsageProblem(f"unknown option {word}")
-            shown = "" if any(one.secret for one in known.values()) else f" {word}"  # it may be a part of a password
-            raise UsageProblem(f"unexpected argument{shown}")
+            raise UsageProblem(_unknown(word, known, options))
         else:
             positions.append(word)
     _check_rules(verb, options, positions)
+    if verb.settings is not None and not verb.settings.list_only:
+        _check_settings([name for name, _ in settings])
     return Parsed(options, tuple(settings), tuple(positions))
+
+
+def _unknown(word: str, known: Mapping[str, Option], given: Collection[str]) -> str:
+    """What is wrong with a word that is not of the grammar; what may be a password, or a part of one, is not shown."""
+    name, joined, _ = word.partition("=")
+    if joined and name in known:
+        return f"the value of {name} follows as an argument of its own, without ="
+    secrets = [one.name for one in known.values() if one.secret]
+    hidden = bool(secrets) and (
+        not word.startswith("--") or any(name.startswith(secret) or secret in given for secret in secrets)
+    )
+    what, shown = ("unknown option", name) if word.startswith("-") else ("unexpected argument", word)
+    return what if hidden else f"{what} {shown}"
 
 
 def _take_values(option: Option, rest: list[str], known: Mapping[str, Option]) -> tuple[str, ...]:
@@ -112,7 +124,7 @@ def _take_values(option: Option, rest: list[str], known: Mapping[str, Option]) -
     if option.many or option.value_optional:
         while rest and not rest[0].startswith("--") and (option.many or not values):
             values.append(rest.pop(0))
-    elif rest and rest[0] not in known:
+    elif rest and rest[0].partition("=")[0] not in known:
         values.append(rest.pop(0))
     if not values and not option.value_optional:
         raise UsageProblem(f"{option.name} needs a value: {option.value}")
@@ -130,6 +142,13 @@ def _take_setting(word: str, rest: list[str], *, list_only: bool) -> str:
     if not rest or rest[0].startswith("--"):
         raise UsageProblem(f"{word} needs a value")
     return rest.pop(0)
+
+
+def _check_settings(names: Sequence[str]) -> None:
+    if not names:
+        raise UsageProblem("a setting is required")
+    if len(set(names)) < len(names):
+        raise UsageProblem("a setting is given twice")
 
 
 def _check_rules(verb: Verb, options: Mapping[str, tuple[str, ...]], positions: Sequence[str]) -> None:
@@ -158,12 +177,12 @@ def _find_verb(program: Program, argv: Sequence[str]) -> tuple[tuple[str, ...], 
         return (argv[0],), verb
     family = program.family(argv[0])
     if family is None:
-        raise UsageProblem(f"unknown command {argv[0]}")
+        raise UsageProblem(f"unknown command {_named(argv[0])}")
     if len(argv) == 1 or argv[1] in {HELP, "help"}:
         raise HelpRequested((family.name,))
     found = family.verb(argv[1])
     if found is None:
-        raise UsageProblem(f"unknown command {argv[0]} {argv[1]}")
+        raise UsageProblem(f"unknown command {argv[0]} {_named(argv[1])}")
     return (argv[0], argv[1]), found
 
 
@@ -177,8 +196,13 @@ def _known_words(program: Program, words: Sequence[str]) -> tuple[str, ...]:
     elif len(words) > 1:
         named = None
     if named is None:
-        raise UsageProblem(f"unknown command {' '.join(words)}")
+        raise UsageProblem(f"unknown command {' '.join(map(_named, words[:2]))}")
     return tuple(words)
+
+
+def _named(word: str) -> str:
+    """A word that names nothing, without what may be the value of an option."""
+    return word.partition("=")[0] if word.startswith("-") else word
 
 
 def check_characters(argv: Sequence[str]) -> None:

@@ -77,6 +77,10 @@ class VaultFiles(asyncssh.SFTPServer):
             return OpenFile(name, bytearray(found.contents.reveal()), writing=False)
         if not pflags & asyncssh.FXF_CREAT:
             await self._file(name)
+        if not pflags & asyncssh.FXF_TRUNC:
+            if any(file.file == name for file in await self._list()):
+                raise asyncssh.SFTPOpUnsupported("files are written whole: an upload is not continued")
+            return OpenFile(name, bytearray(), writing=True, exclusive=True)
         return OpenFile(name, bytearray(), writing=True, exclusive=bool(pflags & asyncssh.FXF_EXCL))
 
     async def read(self, file_obj: object, offset: int, size: int) -> bytes:

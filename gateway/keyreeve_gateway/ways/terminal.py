@@ -49,11 +49,13 @@ class TerminalConsole:
                 return Plaintext(getpass(one_line(prompt)).encode("utf-8", "surrogateescape"))
             except EOFError:
                 return None
-        line = sys.stdin.buffer.readline(_MOST_SECRET)
+        line = sys.stdin.buffer.readline(_MOST_SECRET) if sys.stdin is not None else b""
         return Plaintext(line.removesuffix(b"\n").removesuffix(b"\r")) if line else None
 
     async def read_file(self, name: str, limit: int) -> bytes:
         """Read a file, `-` for standard input. Raises `FileUnusable`."""
+        if name == "-" and sys.stdin is None:
+            raise FileUnusable("cannot read standard input: it is closed")
         if name == "-":
             return sys.stdin.buffer.read(limit + 1)
         try:

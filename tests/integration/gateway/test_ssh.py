@@ -82,6 +82,15 @@ async def test_files_are_put_listed_read_renamed_and_removed(gateway: RunningSsh
     assert (await gateway.sftp("ls -1")).out.splitlines() == ["sftp> ls -1"]
 
 
+async def test_an_upload_is_not_continued(gateway: RunningSsh, services: LegacyServices, tmp_path: Path) -> None:
+    (tmp_path / "web.crt").write_bytes(b"first")
+    assert (await gateway.sftp(f"put {tmp_path}/web.crt")).code == 0
+    (tmp_path / "web.crt").write_bytes(b"first and second")
+    refused = await gateway.sftp(f"reput {tmp_path}/web.crt")
+    assert refused.code == 1, refused.err
+    assert [list(space.values()) for space in services.files.spaces.values()] == [[b"first"]]
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -1,5 +1,7 @@
 """Files that are open over SFTP."""
 
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import asyncssh
@@ -9,7 +11,8 @@ from keyreeve.errors import KeyFileNotFound
 from keyreeve.file_values import FileSpace
 from keyreeve_gateway.ssh.files import MOST_OPEN, OpenFile, VaultFiles
 
-UPLOAD = asyncssh.FXF_WRITE | asyncssh.FXF_CREAT
+UPLOAD = asyncssh.FXF_WRITE | asyncssh.FXF_CREAT | asyncssh.FXF_TRUNC
+CONTINUE = asyncssh.FXF_WRITE | asyncssh.FXF_CREAT
 
 
 class Files:
@@ -17,9 +20,15 @@ class Files:
 
     def __init__(self) -> None:
         self.put_names: list[str] = []
+        self.replaced: list[object] = []
 
-    async def put(self, _space: FileSpace, name: str, _contents: object, **_options: object) -> None:
+    async def put(self, _space: FileSpace, name: str, _contents: object, *, replace: bool) -> None:
         self.put_names.append(name)
+        self.replaced.append(replace)
+
+    async def list(self, _space: FileSpace) -> AsyncIterator[object]:
+        for name in self.put_names:
+            yield SimpleNamespace(file=name)
 
     async def get(self, *_arguments: object, **_options: object) -> object:
         raise KeyFileNotFound("there is no such file")
@@ -60,3 +69,14 @@ async def test_a_file_that_could_not_be_opened_does_not_count() -> None:
     for _ in range(2 * MOST_OPEN):
         with pytest.raises(asyncssh.SFTPNoSuchFile):
             await served.open(b"no.crt", asyncssh.FXF_READ, asyncssh.SFTPAttrs())
+
+
+async def test_an_upload_is_not_continued_since_the_beginning_of_the_file_would_be_lost() -> None:
+    files = Files()
+    served = opening(files)
+    new = await served.open(b"web.crt", CONTINUE, asyncssh.SFTPAttrs())
+    await served.write(new, 0, b"whole")
+    await served.close(new)
+    assert (files.put_names, files.replaced) == (["web.crt"], [False])
+    with pytest.raises(asyncssh.SFTPOpUnsupported, match="is not continued"):
+        await served.open(b"web.crt", CONTINUE, asyncssh.SFTPAttrs())

@@ -41,7 +41,7 @@ VERB = Verb(
     rpcs=("MemberService/GetMember", "KeyFileService/CreateRequest"),
     differences=(
         Difference(
-            "A key that a service uses is replaced only after a capital `Y`.",
+            "A key that a service uses is replaced only after a capital `Y`; the wording of the question is a setting.",
             "The original replaces it without a question, which breaks the service at once. Which service uses what is "
             "known as far as `keyreeve vault file assign` has recorded it.",
         ),

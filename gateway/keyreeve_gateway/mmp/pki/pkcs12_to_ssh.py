@@ -1,32 +1,44 @@
 """`pki pkcs12-to-ssh`."""
 
+import hashlib
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from keyreeve.errors import KeyFileUnreadable
+from keyreeve.errors import KeyFileNotFound, KeyFileUnreadable
 from keyreeve_gateway.grammar.model import Argument, Difference, Verb
 from keyreeve_gateway.invocation import Invocation
-from keyreeve_gateway.mmp.pki.spaces import passphrase_of, space_of
+from keyreeve_gateway.mmp.pki.spaces import SILENT, passphrase_of, space_of
 
 if TYPE_CHECKING:
+    from keyreeve._async.key_files import KeyFileClient
+    from keyreeve.file_values import FileSpace
     from keyreeve.plaintext import Plaintext
-
-_WORK = "pkcs12-to-ssh-{user}"
-"""Basename of the files into which the PKCS#12 is taken apart, in the vault; they are deleted afterwards."""
 
 
 async def convert_to_ssh(call: Invocation) -> None:
     """Replace an uploaded PKCS#12 by the SSH public key of its certificate."""
     user, space, files = call.parsed.argument(0), await space_of(call), call.services.credentials.files
-    name, work = f"{user}.pub", _WORK.format(user=user)
-    passphrase = await passphrase_of(call, f"Enter the password of {name}: ")
-    made = await files.convert_pkcs12(space, name, passphrase, work)
+    name, work = f"{user}.pub", work_basename(user)
+    passphrase = await passphrase_of(call, call.settings.pkcs12_prompt.replace("{file}", name))
+    await _discard(files, space, work)  # a conversion that was cut off has left them
+    await files.convert_pkcs12(space, name, passphrase, work)
     try:
         certificate = await files.get(space, f"{work}.crt")
         await files.put(space, name, _ssh_key(certificate.contents), replace=True)
     finally:
-        for file in made.files:
-            await files.delete(space, file.file)
+        await _discard(files, space, work)
     call.console.say(f"Replaced {name} by an SSH public key")
+
+
+def work_basename(user: str) -> str:
+    """Basename of the files into which a PKCS#12 is taken apart in the vault: a user name may be none."""
+    return f"pkcs12-to-ssh-{hashlib.sha256(user.encode()).hexdigest()[:16]}"
+
+
+async def _discard(files: "KeyFileClient", space: "FileSpace", work: str) -> None:
+    for ending in (".key", ".crt"):
+        with suppress(KeyFileNotFound):
+            await files.delete(space, work + ending)
 
 
 def _ssh_key(certificate: "Plaintext") -> "Plaintext":
@@ -59,6 +71,12 @@ VERB = Verb(
         Difference(
             "The PKCS#12 is kept under another name, and its private key never leaves the vault.",
             "In the original, everything but the public key is lost.",
+        ),
+        Difference("The prompt is a setting.", SILENT),
+        Difference(
+            "While it runs, the server has the key and the certificate as `pkcs12-to-ssh-....key` and `.crt`. If it is cut "
+            "off, the next run for the same user deletes them.",
+            "The vault takes the PKCS#12 apart into files.",
         ),
     ),
 )

@@ -32,7 +32,7 @@ async def make_confirmed(
         made = await make(False)
     except KeyFileInUse as used:
         call.console.warn(f"WARNING!!! {used.message}")
-        answer = await call.console.ask(f"Do you want to replace the key {basename}.key? (Y/n) ")
+        answer = await call.console.ask(call.settings.replace_prompt.replace("{file}", f"{basename}.key"))
         if answer != "Y":
             raise CommandFailed("the key is in use, and was not replaced") from None
         made = await make(True)

@@ -8,7 +8,7 @@ from keyreeve_gateway.mmp.pki.spaces import SILENT, passphrase_of, space_of
 async def unlock_key(call: Invocation) -> None:
     """Replace a locked key by the same key without a passphrase."""
     name, space = call.parsed.argument(0), await space_of(call)
-    passphrase = await passphrase_of(call, f"Enter pass phrase for {name}: ")
+    passphrase = await passphrase_of(call, call.settings.unlock_prompt.replace("{file}", name))
     await call.services.credentials.files.unlock(space, name, passphrase)
     call.console.say(f"Unlocked {name}")
 
@@ -19,5 +19,5 @@ VERB = Verb(
     unlock_key,
     (Argument("key", "Name of the key file."),),
     rpcs=("MemberService/GetMember", "KeyFileService/UnlockKey"),
-    differences=(Difference("The prompt and the line that is printed.", SILENT),),
+    differences=(Difference("The prompt, which is a setting, and the line that is printed.", SILENT),),
 )

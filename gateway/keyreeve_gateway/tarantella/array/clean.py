@@ -8,7 +8,7 @@ from keyreeve_gateway.tarantella.array.waiting import WAITS, WHY_WAIT, wait_for
 async def clean_server(call: Invocation) -> None:
     """Return this server to an array of one."""
     if not call.parsed.given("--quiet"):
-        answer = await call.console.ask(f"Remove {call.local_server} from its array? (yes/no) ")
+        answer = await call.console.ask(call.settings.clean_prompt.replace("{server}", call.local_server))
         if answer is None or answer.strip().lower() != "yes":
             raise CommandFailed("nobody has said yes; nothing was changed")
     only = not call.parsed.given("--standalone")
@@ -33,5 +33,8 @@ VERB = Verb(
         Option("--quiet", help="Does not ask.", source=Source.UNDOCUMENTED),
     ),
     rpcs=("ArrayService/CleanMember", "OperationService/WatchOperation"),
-    differences=(Difference(WAITS, WHY_WAIT),),
+    differences=(
+        Difference("It asks before it changes anything; the wording is a setting.", "No manual shows the question."),
+        Difference(WAITS, WHY_WAIT),
+    ),
 )

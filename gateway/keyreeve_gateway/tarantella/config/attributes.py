@@ -38,6 +38,7 @@ CHECKED = Notation({True: "checked", False: "cleared"})
 ENABLED = Notation({True: "enabled", False: "disabled"})
 SHOWN = Notation({True: "shown", False: "hidden"})
 SECONDS = Notation({})
+NEW_KEY = "security-newkeyonrestart"
 
 
 def _words(*words: str) -> Notation:
@@ -58,7 +59,7 @@ LAUNCH: Mapping[str, tuple[str, Notation]] = {
     "launch-details-initial": ("details_shown", SHOWN),
     "launch-details-showonerror": ("details_shown_on_error", ON_OFF),
     "launch-details-state": ("details_enabled", ENABLED),
-    "security-newkeyonrestart": ("new_key_on_restart", ON_OFF),
+    NEW_KEY: ("new_key_on_restart", ON_OFF),
 }
 """Attributes that the vault owns, by name: the field of its launch settings, and the form."""
 MEMBERSHIP: Mapping[str, Notation] = {"tarantella-config-security-peerssl-enabled": ON_OFF}

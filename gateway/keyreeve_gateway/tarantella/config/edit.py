@@ -3,16 +3,13 @@
 from typing import Any
 
 from keyreeve_gateway.grammar.model import Difference, OneOf, Option, Settings, Verb
-from keyreeve_gateway.grammar.parsing import UsageProblem
-from keyreeve_gateway.invocation import Invocation
-from keyreeve_gateway.tarantella.config.attributes import LAUNCH, MEMBERSHIP, check_names
+from keyreeve_gateway.invocation import CommandFailed, Invocation
+from keyreeve_gateway.tarantella.config.attributes import LAUNCH, MEMBERSHIP, NEW_KEY, check_names
 
 
 async def edit_settings(call: Invocation) -> None:
     """Change attributes; those of the membership service first, since it may refuse them."""
     settings = dict(call.parsed.settings)
-    if len(settings) < max(1, len(call.parsed.settings)):
-        raise UsageProblem("a setting is given twice" if settings else "a setting is required")
     check_names(tuple(settings))
     launch: dict[str, Any] = {}
     owned: dict[str, str] = {}
@@ -22,9 +19,13 @@ async def edit_settings(call: Invocation) -> None:
             launch[field] = form.read(name, text)
         else:
             owned[name] = MEMBERSHIP[name].write(MEMBERSHIP[name].read(name, text))
+    servers = call.parsed.many("--server")
+    if servers and NEW_KEY in settings:
+        raise CommandFailed(f"{NEW_KEY} belongs to the array: leave --server out; nothing was changed")
+    targets = [(await call.array(one), one) for one in servers or ("",)] if launch else []
     if owned:
         await call.services.membership.settings.update(
-            call.parsed.many("--server") or [call.local_server], owned, whole_array=call.parsed.given("--array")
+            servers or [call.local_server], owned, whole_array=call.parsed.given("--array")
         )
     if launch:
         from keyreeve.launch_values import DialogDisplay, ExpiredPasswordAction, LaunchSettings
@@ -33,7 +34,8 @@ async def edit_settings(call: Invocation) -> None:
             launch["show_dialog"] = DialogDisplay(launch["show_dialog"])
         if "expired_password" in launch:
             launch["expired_password"] = ExpiredPasswordAction(launch["expired_password"])
-        await call.services.credentials.launch_settings.update(await call.array(), LaunchSettings(**launch))
+        for array, server in targets:
+            await call.services.credentials.launch_settings.update(array, LaunchSettings(**launch), server)
 
 
 VERB = Verb(
@@ -66,7 +68,13 @@ VERB = Verb(
             "Restarts are known from the membership service; without its address the attribute would have no effect.",
         ),
         Difference(
-            "Attributes of both services in one command are changed one after the other.",
+            "With `--server`, an attribute that begins with `--launch` is set for these servers, where it lies over that of "
+            "the array; otherwise it is set for the array.",
+            "The vault has launch settings of both; those of the original are of the array only.",
+        ),
+        Difference(
+            "Attributes of both services in one command, and `--launch` attributes of several servers, are changed one after "
+            "the other.",
             "They have no common transaction.",
         ),
     ),

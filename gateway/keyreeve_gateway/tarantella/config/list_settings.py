@@ -15,7 +15,7 @@ async def list_settings(call: Invocation) -> None:
         found = await call.services.membership.settings.get(server, names=owned)
         known |= {one.name: one.value for one in found}
     if any(name in LAUNCH for name in names):
-        view = await call.services.credentials.launch_settings.get(await call.array(), server)
+        view = await call.services.credentials.launch_settings.get(await call.array(server), server)
         for name, (field, form) in LAUNCH.items():
             known[name] = form.write(getattr(view.effective, field))
     for name in names:
@@ -29,5 +29,11 @@ VERB = Verb(
     (Settings(list_only=True), Option("--server", "serv", "Peer DNS name of the server; default: this server.")),
     batch=True,
     rpcs=("MemberService/GetMember", "SettingService/GetSettings", "LaunchSettingService/GetLaunchSettings"),
-    differences=(Difference("One attribute per line, `name: value`.", "No manual shows the layout."),),
+    differences=(
+        Difference("One attribute per line, `name: value`.", "No manual shows the layout."),
+        Difference(
+            "`--server` takes a peer DNS name; the original takes an IP address, too.",
+            "Members are known by their names, which their certificates prove.",
+        ),
+    ),
 )

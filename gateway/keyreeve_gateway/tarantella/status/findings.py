@@ -54,3 +54,12 @@ def clock_problem(member: "Member", limits: Limits) -> str:
 def disagree(members: "Sequence[Member]") -> bool:
     """Whether the last report of any member disagrees with the roll."""
     return any(one.report is not None and one.report.disagreements for one in members)
+
+
+def view_of(member: "Member") -> list[str]:
+    """The array as a member sees it: each server with its place, the primary first."""
+    view = None if member.report is None else member.report.status.view
+    if view is None:
+        return ["unknown"]
+    ordered = sorted(view.members, key=lambda one: (one != view.primary, one))
+    return [f"{last_part(name)} ({'primary' if name == view.primary else 'secondary'})" for name in ordered]

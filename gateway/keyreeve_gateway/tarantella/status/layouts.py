@@ -1,12 +1,12 @@
 """The layouts of `tarantella status`. No I/O."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from keyreeve_gateway.tarantella.array.list_members import role_of
-from keyreeve_gateway.tarantella.status.findings import Limits, clock_problem, condition_of, disagree
+from keyreeve_gateway.tarantella.status.findings import Limits, clock_problem, condition_of, disagree, view_of
 from keyreeve_gateway.tarantella.xml_reply import xml_reply
 from keyreeve_gateway.text import last_part
 
@@ -19,7 +19,10 @@ class Report:
     """What is shown."""
 
     array: "Array"
+    everyone: "Sequence[Member]"
+    """All members of the array."""
     members: "Sequence[Member]"
+    """Those that were asked for."""
     now: datetime
     limits: Limits
 
@@ -53,22 +56,63 @@ def servers(report: Report) -> Iterator[str]:
     yield from _problems(report)
 
 
+def summary_xml(report: Report) -> Iterator[str]:
+    """The array with its sessions, and one object per member."""
+    told = {"members": str(len(report.members))} | {
+        name: str(sum(counts)) if counts else "unknown" for name, counts in _session_counts(report.members).items()
+    }
+    members = ((one, {"role": role_of(one), "state": report.condition(one)}) for one in report.members)
+    return _reply(report, told, members)
+
+
 def servers_xml(report: Report) -> Iterator[str]:
-    """Details of each member, as XML."""
-    return xml_reply((last_part(one.name), details(report, one)) for one in report.members)
+    """The array, and details of each member."""
+    return _reply(report, {}, ((one, details(report, one)) for one in report.members))
 
 
-def ping(report: Report, members: "Sequence[Member]") -> Iterator[str]:
+def _reply(
+    report: Report, told: Mapping[str, str], members: "Iterable[tuple[Member, Mapping[str, str]]]"
+) -> Iterator[str]:
+    """A reply of the array, then of members, with what is wrong."""
+    array: dict[str, str] = {"type": "array", **told}
+    if report.array.change:
+        array["change"] = last_part(report.array.change)
+    array["views"] = "disagree" if disagree(report.everyone) else "agree"
+
+    def objects() -> Iterator[tuple[str, Mapping[str, str]]]:
+        yield last_part(report.array.name), array
+        for member, attributes in members:
+            yield last_part(member.name), {**attributes, **_wrong(report, member)}
+
+    return xml_reply(objects())
+
+
+def _wrong(report: Report, member: "Member") -> dict[str, str]:
+    """What is wrong with a member, and how it sees the array if not all see the same."""
+    problem = clock_problem(member, report.limits)
+    found = {"clock-problem": problem} if problem else {}
+    if disagree(report.everyone):
+        found["view"] = ", ".join(view_of(member))
+    return found
+
+
+def ping(report: Report) -> Iterator[str]:
     """One line per member."""
-    for member in members:
+    for member in report.members:
         yield f"  - {last_part(member.name)} ({role_of(member)}): {report.condition(member)}"
-        for problem in _reached_by_others(report.members, member):
+        for problem in _reached_by_others(report.everyone, member):
             yield f"      {problem}"
+    yield from _problems(report)
 
 
-def ping_xml(report: Report, members: "Sequence[Member]") -> Iterator[str]:
-    """One object per member."""
-    return xml_reply((last_part(one.name), {"state": report.condition(one)}) for one in members)
+def ping_xml(report: Report) -> Iterator[str]:
+    """The array, and one object per member."""
+
+    def told(member: "Member") -> dict[str, str]:
+        problems = list(_reached_by_others(report.everyone, member))
+        return {"state": report.condition(member)} | ({"problems": "; ".join(problems)} if problems else {})
+
+    return _reply(report, {}, ((one, told(one)) for one in report.members))
 
 
 def details(report: Report, member: "Member") -> dict[str, str]:
@@ -91,6 +135,14 @@ def details(report: Report, member: "Member") -> dict[str, str]:
     told["running-sessions"] = str(status.running_sessions) if known else "unknown"
     told["suspended-sessions"] = str(status.suspended_sessions) if known else "unknown"
     return told
+
+
+def _session_counts(members: "Sequence[Member]") -> dict[str, list[int]]:
+    statuses = [one.report.status for one in members if one.report is not None]
+    return {
+        "running-sessions": [one.running_sessions for one in statuses if one.running_sessions is not None],
+        "suspended-sessions": [one.suspended_sessions for one in statuses if one.suspended_sessions is not None],
+    }
 
 
 def _sessions(members: "Sequence[Member]") -> Iterator[str]:
@@ -116,22 +168,17 @@ def _problems(report: Report) -> Iterator[str]:
         yield ""
         yield "The clocks of these servers are not synchronized:"
         yield from (f"  - {problem}" for problem in clocks)
-    if disagree(report.members):
+    if disagree(report.everyone):
         yield ""
-        yield from _views(report.members)
+        yield from _views(report.everyone)
 
 
 def _views(members: "Sequence[Member]") -> Iterator[str]:
     """The array as every server sees it."""
     yield "The servers do not agree on the array:"
     for member in members:
-        view = None if member.report is None else member.report.status.view
         yield f"  {last_part(member.name)} sees:"
-        if view is None:
-            yield "    - unknown"
-            continue
-        for name in sorted(view.members, key=lambda one: (one != view.primary, one)):
-            yield f"    - {last_part(name)} ({'primary' if name == view.primary else 'secondary'})"
+        yield from (f"    - {line}" for line in view_of(member))
 
 
 def _reached_by_others(members: "Sequence[Member]", member: "Member") -> Iterator[str]:

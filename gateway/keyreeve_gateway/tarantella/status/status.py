@@ -24,10 +24,12 @@ async def show_status(call: Invocation) -> None:
     array = await call.services.membership.arrays.get(name or call.settings.array)
     members = await members_of(call, array.name)
     limits = Limits(timedelta(seconds=call.settings.silent_seconds), call.settings.skew_seconds * 1000)
-    report = layouts.Report(array, members, call.now(), limits)
+    report = layouts.Report(array, members, members, call.now(), limits)
     if parsed.given("--verbose"):
+        # XML has to be well-formed: there, this is no part of the output.
+        tell = call.console.warn if parsed.text("--format") == "xml" else call.console.say
         for member in members:
-            call.console.say(f"Contacting {last_part(member.name)}.")
+            tell(f"Contacting {last_part(member.name)}.")
     for line in _lines(call, report):
         call.console.say(line)
 
@@ -36,8 +38,9 @@ def _lines(call: Invocation, report: layouts.Report) -> Iterator[str]:
     parsed = call.parsed
     xml = parsed.text("--format") == "xml"
     if parsed.given("--ping"):
-        chosen = _chosen(report.members, parsed.text("--ping")) if parsed.text("--ping") else report.members
-        return layouts.ping_xml(report, chosen) if xml else layouts.ping(report, chosen)
+        if parsed.text("--ping"):
+            report = report.of(_chosen(report.members, parsed.text("--ping")))
+        return layouts.ping_xml(report) if xml else layouts.ping(report)
     if parsed.given("--server"):
         report = report.of(_chosen(report.members, parsed.text("--server")))
         return layouts.servers_xml(report) if xml else layouts.servers(report)
@@ -45,7 +48,7 @@ def _lines(call: Invocation, report: layouts.Report) -> Iterator[str]:
         return layouts.servers_xml(report) if xml else layouts.servers(report)
     if parsed.given("--originalstate"):
         return _original_xml(report.members) if xml else _original(report.members)
-    return layouts.servers_xml(report) if xml else layouts.summary(report)
+    return layouts.summary_xml(report) if xml else layouts.summary(report)
 
 
 def _chosen(members: "Sequence[Member]", name: str) -> "Sequence[Member]":
@@ -92,6 +95,17 @@ VERB = Verb(
             "The layout: only the position of `Accepting` and of the text after the colon is known from scripts.",
             "No manual shows the layout.",
         ),
+        Difference(
+            "The XML begins with an object of the array, whose `type` is `array`: `change` names a change that has not ended, "
+            "and `views` says whether the servers agree. A server whose clock is wrong has a `clock-problem`, and with "
+            "`--verbose` the servers are named on standard error.",
+            "No manual shows the XML.",
+        ),
+        Difference(
+            "--verbose names the servers and shows no health check.",
+            "No manual shows it; `--ping` is the health check.",
+        ),
+        Difference("The sessions of users and those of applications are one number.", "The servers report their sum."),
         Difference(
             "--originalstate shows the present members.",
             "Arrays are not repaired automatically: a failed primary is replaced by make_primary.",
