@@ -49,7 +49,7 @@ class Entry:
     domain: str = ""
     """The Windows domain that a login password was cached with."""
     used_at: datetime | None = None
-    """When it was last used, to the minute; None: never, as far as is known."""
+    """When it was last used, to the hour; None: never, as far as is known."""
 
 
 @dataclass(frozen=True, slots=True)

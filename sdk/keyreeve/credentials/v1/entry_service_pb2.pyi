@@ -127,7 +127,7 @@ class Entry(_message.Message):
 
     @_builtins.property
     def use_time(self) -> _timestamp_pb2.Timestamp:
-        """Output. When it was last used, to the minute."""
+        """Output. When it was last used, to the hour; the domain that a dialog offers first is exact."""
 
     def __init__(
         self,

@@ -88,7 +88,7 @@ class EntryServiceServicer:
     def CreateEntry(self, request, context):
         """Creates an entry. Its secret is encrypted before it is stored, with a new data key.
 
-        Reasons: ENTRY_EXISTS, VAULT_KEY_UNAVAILABLE.
+        Reasons: ENTRY_EXISTS, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE.
         Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
         Idempotent by request_id.
         """
@@ -154,7 +154,7 @@ class EntryServiceServicer:
         """Creates many entries, or none: all in one transaction. The first message is the header, each further one an entry with the
         number of its line in the source. IMPORT_REFUSED has a violation for each line that is wrong, at most 100.
 
-        Reasons: IMPORT_REFUSED, VAULT_KEY_UNAVAILABLE.
+        Reasons: IMPORT_REFUSED, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE.
         Callers: admins, operators, members, workloads; purpose `manage`.
         Idempotent by the header's request_id.
         """

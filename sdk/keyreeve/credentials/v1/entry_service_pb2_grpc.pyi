@@ -39,7 +39,7 @@ class EntryServiceStub:
     CreateEntry: _grpc.UnaryUnaryMultiCallable[_entry_service_pb2.CreateEntryRequest, _entry_service_pb2.Entry]
     """Creates an entry. Its secret is encrypted before it is stored, with a new data key.
 
-    Reasons: ENTRY_EXISTS, VAULT_KEY_UNAVAILABLE.
+    Reasons: ENTRY_EXISTS, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE.
     Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
     Idempotent by request_id.
     """
@@ -81,7 +81,7 @@ class EntryServiceStub:
     """Creates many entries, or none: all in one transaction. The first message is the header, each further one an entry with the
     number of its line in the source. IMPORT_REFUSED has a violation for each line that is wrong, at most 100.
 
-    Reasons: IMPORT_REFUSED, VAULT_KEY_UNAVAILABLE.
+    Reasons: IMPORT_REFUSED, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE.
     Callers: admins, operators, members, workloads; purpose `manage`.
     Idempotent by the header's request_id.
     """
@@ -104,7 +104,7 @@ class EntryServiceAsyncStub(EntryServiceStub):
     CreateEntry: _aio.UnaryUnaryMultiCallable[_entry_service_pb2.CreateEntryRequest, _entry_service_pb2.Entry]  # type: ignore[assignment]
     """Creates an entry. Its secret is encrypted before it is stored, with a new data key.
 
-    Reasons: ENTRY_EXISTS, VAULT_KEY_UNAVAILABLE.
+    Reasons: ENTRY_EXISTS, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE.
     Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
     Idempotent by request_id.
     """
@@ -146,7 +146,7 @@ class EntryServiceAsyncStub(EntryServiceStub):
     """Creates many entries, or none: all in one transaction. The first message is the header, each further one an entry with the
     number of its line in the source. IMPORT_REFUSED has a violation for each line that is wrong, at most 100.
 
-    Reasons: IMPORT_REFUSED, VAULT_KEY_UNAVAILABLE.
+    Reasons: IMPORT_REFUSED, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE.
     Callers: admins, operators, members, workloads; purpose `manage`.
     Idempotent by the header's request_id.
     """
@@ -172,7 +172,7 @@ class EntryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_entry_service_pb2.Entry, _abc.Awaitable[_entry_service_pb2.Entry]]:
         """Creates an entry. Its secret is encrypted before it is stored, with a new data key.
 
-        Reasons: ENTRY_EXISTS, VAULT_KEY_UNAVAILABLE.
+        Reasons: ENTRY_EXISTS, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE.
         Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
         Idempotent by request_id.
         """
@@ -250,7 +250,7 @@ class EntryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Creates many entries, or none: all in one transaction. The first message is the header, each further one an entry with the
         number of its line in the source. IMPORT_REFUSED has a violation for each line that is wrong, at most 100.
 
-        Reasons: IMPORT_REFUSED, VAULT_KEY_UNAVAILABLE.
+        Reasons: IMPORT_REFUSED, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE.
         Callers: admins, operators, members, workloads; purpose `manage`.
         Idempotent by the header's request_id.
         """

@@ -81,7 +81,7 @@ class ResolutionServiceServicer:
         """Makes the same decision and explains it, without a secret: each rule that was tried, the object whose attribute decided, and
         single changes that lead to another decision.
 
-        Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED.
+        Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED, ENTRY_DAMAGED.
         Callers: admins, operators, auditors, members.
         Idempotent: read-only.
         """
@@ -91,9 +91,10 @@ class ResolutionServiceServicer:
 
     def SaveDialogAnswer(self, request, context):
         """Saves what a user gave in the authentication dialog, or in the login dialog of the array, as far as the dialog's boxes and
-        the launch settings say so.
+        the launch settings say so. The purpose is needed for the application server and for the resource that is written, such as a
+        Windows domain.
 
-        Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
+        Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE.
         Callers: admins, operators, members, workloads.
         Idempotent by request_id.
         """
@@ -105,7 +106,7 @@ class ResolutionServiceServicer:
         """Reports what the launcher learned from the application server, and returns what follows. An entry that an application server
         refused is deleted, except for Windows applications, which report no outcome of an authentication.
 
-        Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED.
+        Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED, ENTRY_DAMAGED.
         Callers: admins, operators, members, workloads.
         Idempotent by request_id.
         """

@@ -48,15 +48,16 @@ class ResolutionServiceStub:
     """Makes the same decision and explains it, without a secret: each rule that was tried, the object whose attribute decided, and
     single changes that lead to another decision.
 
-    Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED.
+    Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED, ENTRY_DAMAGED.
     Callers: admins, operators, auditors, members.
     Idempotent: read-only.
     """
     SaveDialogAnswer: _grpc.UnaryUnaryMultiCallable[_resolution_service_pb2.SaveDialogAnswerRequest, _resolution_service_pb2.SaveDialogAnswerResponse]
     """Saves what a user gave in the authentication dialog, or in the login dialog of the array, as far as the dialog's boxes and
-    the launch settings say so.
+    the launch settings say so. The purpose is needed for the application server and for the resource that is written, such as a
+    Windows domain.
 
-    Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
+    Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE.
     Callers: admins, operators, members, workloads.
     Idempotent by request_id.
     """
@@ -64,7 +65,7 @@ class ResolutionServiceStub:
     """Reports what the launcher learned from the application server, and returns what follows. An entry that an application server
     refused is deleted, except for Windows applications, which report no outcome of an authentication.
 
-    Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED.
+    Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED, ENTRY_DAMAGED.
     Callers: admins, operators, members, workloads.
     Idempotent by request_id.
     """
@@ -89,15 +90,16 @@ class ResolutionServiceAsyncStub(ResolutionServiceStub):
     """Makes the same decision and explains it, without a secret: each rule that was tried, the object whose attribute decided, and
     single changes that lead to another decision.
 
-    Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED.
+    Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED, ENTRY_DAMAGED.
     Callers: admins, operators, auditors, members.
     Idempotent: read-only.
     """
     SaveDialogAnswer: _aio.UnaryUnaryMultiCallable[_resolution_service_pb2.SaveDialogAnswerRequest, _resolution_service_pb2.SaveDialogAnswerResponse]  # type: ignore[assignment]
     """Saves what a user gave in the authentication dialog, or in the login dialog of the array, as far as the dialog's boxes and
-    the launch settings say so.
+    the launch settings say so. The purpose is needed for the application server and for the resource that is written, such as a
+    Windows domain.
 
-    Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
+    Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE.
     Callers: admins, operators, members, workloads.
     Idempotent by request_id.
     """
@@ -105,7 +107,7 @@ class ResolutionServiceAsyncStub(ResolutionServiceStub):
     """Reports what the launcher learned from the application server, and returns what follows. An entry that an application server
     refused is deleted, except for Windows applications, which report no outcome of an authentication.
 
-    Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED.
+    Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED, ENTRY_DAMAGED.
     Callers: admins, operators, members, workloads.
     Idempotent by request_id.
     """
@@ -139,7 +141,7 @@ class ResolutionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Makes the same decision and explains it, without a secret: each rule that was tried, the object whose attribute decided, and
         single changes that lead to another decision.
 
-        Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED.
+        Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED, ENTRY_DAMAGED.
         Callers: admins, operators, auditors, members.
         Idempotent: read-only.
         """
@@ -151,9 +153,10 @@ class ResolutionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_resolution_service_pb2.SaveDialogAnswerResponse, _abc.Awaitable[_resolution_service_pb2.SaveDialogAnswerResponse]]:
         """Saves what a user gave in the authentication dialog, or in the login dialog of the array, as far as the dialog's boxes and
-        the launch settings say so.
+        the launch settings say so. The purpose is needed for the application server and for the resource that is written, such as a
+        Windows domain.
 
-        Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
+        Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE.
         Callers: admins, operators, members, workloads.
         Idempotent by request_id.
         """
@@ -167,7 +170,7 @@ class ResolutionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Reports what the launcher learned from the application server, and returns what follows. An entry that an application server
         refused is deleted, except for Windows applications, which report no outcome of an authentication.
 
-        Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED.
+        Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED, ENTRY_DAMAGED.
         Callers: admins, operators, members, workloads.
         Idempotent by request_id.
         """
