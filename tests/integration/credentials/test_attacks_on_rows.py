@@ -15,6 +15,8 @@ from keyreeve_credentials.entries.ports import EntryKind
 from keyreeve_credentials.entries.service import EntryValue
 from keyreeve_credentials.entries.servicer import deleted_text
 from keyreeve_credentials.entries.tables import entries as table
+from keyreeve_credentials.key_files.ports import Space
+from keyreeve_credentials.key_files.service import KeyFiles, Overwriting
 from keyreeve_credentials.key_files.tables import key_files
 from keyreeve_credentials.settings import CredentialsSettings
 from support.vault import PRAGUE, running_vault, vault_settings
@@ -209,3 +211,34 @@ async def test_a_thousand_flipped_bits_never_make_a_wrong_password(settings: Cre
         assert ends["misplaced"]
         for owner, entry in made.items():
             assert await vault.secret(entry) == passwords[owner]
+
+
+async def test_flipped_bits_of_a_key_file_never_make_other_contents(settings: CredentialsSettings) -> None:
+    random_ = random.Random(20)
+    async with opened(settings) as vault:
+        context = vault.context
+        files, space = KeyFiles(context.vault, context.now, lambda _row, _why: None), Space("sales", SPACE.server)
+        contents = {name: Plaintext.of(f"contents of {name}") for name in ("a.key", "b.key", "c.key")}
+        await context.vault.prepare("sales")
+        await context.store.write(lambda tx: files.write(tx, space, contents, Overwriting()))
+        query = select(key_files).order_by(key_files.c.name)
+        rows = await context.store.read(lambda tx: tx._connection.execute(query).mappings().all())
+        ends: dict[str, int] = {}
+        for _ in range(FLIPS // 10):
+            row = random_.choice(rows)
+            column = random_.choice([name for name, value in row.items() if not isinstance(value, bool)])
+            changed = flipped(row[column], random_)
+            where = key_files.c.file_uid == row["file_uid"]
+            await vault.execute(update(key_files).where(where).values({column: changed}))
+            name = changed if column == "name" else row["name"]
+            place = Space(*(changed if column == part else row[part] for part in ("array_id", "server")))
+            try:
+                found = await context.store.read(lambda tx, place=place, name=name: files.read(tx, place, name))
+                assert (found, column) == (contents[row["name"]].reveal(), column)
+                end = "harmless"
+            except (errors.KeyFileDamaged, errors.VaultKeyUnavailable, errors.KeyFileNotFound) as refused:
+                end = refused.reason
+            ends[end] = ends.get(end, 0) + 1
+            at = key_files.c.wrapped_key == row["wrapped_key"] if column == "file_uid" else where
+            await vault.execute(update(key_files).where(at).values(**row))
+        assert ends["KEY_FILE_DAMAGED"] > FLIPS / 30

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 
 from keyreeve import aio, errors
 from keyreeve.identity import Role
@@ -103,6 +103,31 @@ async def test_a_destroyed_key_opens_no_row_of_an_old_copy_of_the_database_or_of
         for name in made:
             with pytest.raises(errors.VaultKeyUnavailable, match="destroyed"):
                 await client.credentials.entries.reveal(name, purpose="support")
+
+
+async def test_a_destroyed_key_opens_no_row_of_an_old_copy_of_a_postgresql_database(
+    tmp_path: Path, postgresql_server: Server
+) -> None:
+    url = database_url("postgresql", lambda: postgresql_server, SCHEMA)
+    settings = with_vault(vault_settings(tmp_path, url), backup_days=0)
+    async with running_vault(settings, tmp_path) as vault:
+        made = await fill(await vault.client(), 1)
+    database = str(make_url(url).database)
+    postgresql_server.execute(f"CREATE DATABASE {database}_old TEMPLATE {database}")
+    async with running_vault(settings, tmp_path) as vault:
+        client = await vault.client()
+        await ended(client, (await client.credentials.keys.rotate("sales")).name)
+        async with asyncio.timeout(5):
+            while (await client.credentials.keys.state("sales")).keys[1].stage is not KeyStage.DESTROYED:
+                pass
+        await check(client, made)
+    keys = {"keys_directory": settings.vault_keys_directory}
+    old = vault_settings(tmp_path / "old", postgresql_server.url(f"{database}_old"), vault=keys)
+    old.state_directory.mkdir(mode=0o700, parents=True)
+    shutil.copy2(settings.kek_file, old.kek_file)
+    async with running_vault(old, tmp_path) as vault:
+        with pytest.raises(errors.VaultKeyUnavailable, match="destroyed"):
+            await (await vault.client()).credentials.entries.reveal(next(iter(made)), purpose="support")
 
 
 async def test_two_people_destroy_a_key_that_backups_need(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A new key when a member of an array has restarted: coalesced, one at a time, an hour apart."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ from keyreeve_credentials.keys.service import running_rotation
 from keyreeve_credentials.keys.tables import keks
 from keyreeve_credentials.launch_settings.layers import LaunchSettings
 from keyreeve_credentials.launch_settings.service import set_settings
+from keyreeve_credentials.restarts.members import ReportedBoots
 from keyreeve_credentials.restarts.ports import Boot
 from keyreeve_credentials.restarts.service import APART_SECONDS, NewKeyOnRestart
 from keyreeve_credentials.settings import CredentialsSettings
+from support.membership import membership_settings, running_membership
 from support.vault import vault_settings
 from support.vault_storage import VaultStorage, opened
 
@@ -77,6 +80,30 @@ async def test_a_changed_boot_id_asks_for_one_new_key_an_hour_apart(settings: Cr
         assert await restarts.look() == []
         keys = await vault.context.store.read(lambda tx: tx.keks.of_array("sales"))
         assert len(keys) == 2
+
+
+async def test_a_start_of_an_agent_that_the_membership_service_knows_gives_its_array_a_new_key(tmp_path: Path) -> None:
+    (tmp_path / "membership").mkdir()
+    async with (
+        running_membership(tmp_path / "membership", membership_settings(tmp_path / "membership")) as membership,
+        opened(vault_settings(tmp_path)) as vault,
+    ):
+        agent = await membership.agent("one.example.test")
+        array = agent.array.removeprefix("arrays/")
+        await vault.put(array, "o=I/cn=Bill", "s3cret")
+        hour = [vault.context.now() + APART_SECONDS]
+        own = await membership.client("services/credentials/one")
+        restarts = replace(
+            new_keys(vault, Members(), hour, LaunchSettings(new_key_on_restart=True)),
+            boots=ReportedBoots(own.context, membership.address),
+        )
+        await agent.report()
+        assert await restarts.look() == [], "the first report"
+        await agent.report()
+        assert await restarts.look() == [], "the same start"
+        agent.boot_id = "b" * 32
+        await agent.report()
+        assert await restarts.look() == [array]
 
 
 async def test_a_restart_asks_for_a_new_key_of_the_arrays_whose_setting_is_on(settings: CredentialsSettings) -> None:
