@@ -26,7 +26,8 @@ def walk_forward(seen: SeenEpoch | None, offered: Iterable[Epoch]) -> list[SeenE
     """Check epochs one after the other and return each as seen.
 
     Raises `EpochDowngrade` for one below the highest seen, `EpochEquivocation` for another digest of the same epoch, for a
-    digest that is not of its certificates, and for one that does not follow the epoch before.
+    digest that is not of its certificates, and for one that does not follow the epoch before. Only after a restore of the
+    control plane's database (another restore generation) does the chain begin anew.
     """
     found = []
     for epoch in offered:
@@ -49,6 +50,8 @@ def _check_follows(seen: SeenEpoch, epoch: Epoch) -> None:
         )
     if place == before and epoch.digest != seen.digest:
         raise _equivocation(epoch, "another digest has been seen")
+    if epoch.restore_generation == seen.restore_generation and epoch.epoch > seen.epoch + 1:
+        raise _equivocation(epoch, f"the epochs after {seen.epoch} are missing")
     follows = place == (seen.restore_generation, seen.epoch + 1)
     if follows and epoch.previous_digest != seen.digest:
         raise _equivocation(epoch, "it does not follow the epoch that has been seen")

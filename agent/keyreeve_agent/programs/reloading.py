@@ -1,6 +1,8 @@
 """Telling local programs of new material, within bounds: one command without a shell, then a look at the port."""
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -65,7 +67,10 @@ class ProgramReloader:
 
 
 async def run_bounded(name: str, command: Sequence[str], seconds: float) -> bytes:
-    """Run a command without a shell and return its output. Raises `ProgramNotReloaded`; it is killed when time is up."""
+    """Run a command without a shell and return its output. Raises `ProgramNotReloaded`.
+
+    The command and what it has started are killed when time is up.
+    """
     try:
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -85,7 +90,7 @@ async def run_bounded(name: str, command: Sequence[str], seconds: float) -> byte
             code = await process.wait()
     except TimeoutError:
         with suppress(ProcessLookupError):
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # with what it has started: it is the leader of its session
         await process.wait()
         raise ProgramNotReloaded(f"{name}: {command[0]} has not ended after {seconds:g} s") from None
     if code:

@@ -198,6 +198,13 @@ async def test_a_reload_command_is_bounded_and_its_failure_is_said(command: tupl
     assert asyncio.get_running_loop().time() - began < 5
 
 
+async def test_what_a_reload_command_has_started_is_killed_with_it(tmp_path: Path) -> None:
+    started = tmp_path / "pid"
+    with pytest.raises(ProgramNotReloaded):
+        await run_bounded("web", ("/bin/sh", "-c", f"sleep 60 & echo $! > {started}; wait"), 0.3)
+    wait_for("the child has ended", lambda: not Path(f"/proc/{started.read_text().strip()}/fd").exists())
+
+
 async def test_no_shell_sees_the_command(tmp_path: Path) -> None:
     output = await run_bounded("echo", ("/bin/echo", "$HOME; touch", str(tmp_path / "made")), 5)
     assert output.decode().startswith("$HOME; touch")

@@ -40,11 +40,12 @@ def test_an_epoch_after_a_restored_database_counts_although_its_number_is_lower(
     [
         (SECOND, epoch_of(2, NEW, before=FIRST)),
         (SECOND, epoch_of(3, NEW, before=FIRST)),
+        (FIRST, THIRD),
         (FIRST, replace(SECOND, digest=FIRST.digest)),
         (FIRST, replace(SECOND, authorities=FIRST.authorities)),
     ],
 )
-def test_two_bundles_for_one_epoch_and_a_broken_chain_are_equivocation(seen, offered) -> None:
+def test_two_bundles_for_one_epoch_and_a_chain_that_is_broken_or_has_gaps_are_equivocation(seen, offered) -> None:
     with pytest.raises(EpochEquivocation):
         walk_forward(SeenEpoch.of(seen), [offered])
 
