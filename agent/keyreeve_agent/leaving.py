@@ -12,7 +12,7 @@ from keyreeve_agent.settings import AgentSettings
 
 
 async def leave_array(settings: AgentSettings) -> None:
-    """Revoke the control certificate of a server that stands alone. Raises `keyreeve.errors`.
+    """Remove a server that stands alone from the roll, and revoke its control certificate. Raises `keyreeve.errors`.
 
     A member of an array with others is detached first, by an operator or by the primary: they must refuse it.
     """
@@ -25,6 +25,7 @@ async def leave_array(settings: AgentSettings) -> None:
     async with aio.Client(context) as client:
         with suppress(MemberNotFound):
             member = await client.membership.members.get(identity.path[-1])
-            if member.state not in {MemberState.STANDALONE, MemberState.DETACHED}:
+            if member.state is not MemberState.STANDALONE:
                 raise FailedPrecondition(f"{identity.path[-1]} is a {member.state} of {member.array}: detach it first")
+            await client.membership.members.remove(identity.path[-1])
         await client.certificates.revoke(f"{leaf.serial_number:032x}", CrlReason.CESSATION_OF_OPERATION)

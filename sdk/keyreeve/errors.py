@@ -1137,7 +1137,10 @@ class ClonedMember(FailedPrecondition):
     """Two starts of a server's agent report in turn: the server was copied, or put back to a snapshot."""
 
     reason = "CLONED_MEMBER"
-    fix = "Stop the copy."
+    fix = (
+        "Stop the copy. Then `keyreeve member readmit` takes the server back; a member of an array with others is quarantined "
+        "first."
+    )
     who = OPERATOR
 
 

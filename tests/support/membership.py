@@ -70,10 +70,12 @@ class FakePeers:
     problems: dict[str, str] = field(default_factory=dict)
     checked: list[tuple[str, str]] = field(default_factory=list)
     """Member and authority of each check."""
+    boots: dict[str, str] = field(default_factory=dict)
+    """The start of each agent that answers."""
 
     async def check(self, member: str, address: str, *, authority_id: str, trusted_der: Sequence[bytes]) -> PeerAnswer:
         self.checked.append((member, authority_id))
-        return PeerAnswer(self.problems.get(member, ""))
+        return PeerAnswer(self.problems.get(member, ""), self.boots.get(member, ""))
 
 
 @dataclass
@@ -195,6 +197,7 @@ class Agent:
 
     async def report(self) -> Instruction:
         """Report what is so."""
+        self.service.peers.boots[self.name] = self.boot_id
         view = None
         if self.epoch is not None:
             with suppress(AccessDenied):  # it has left the array, and does not know yet

@@ -98,9 +98,14 @@ class MemberClient:
         return wire.from_member(self._caller.unary(method, request, pb.Member, timeout))
 
     def readmit(self, name: str, *, request_id: str | None = None, timeout: float | None = None) -> Member:
-        """Take a quarantined member back."""
+        """Take a quarantined member back, or a server that stands alone and was cloned."""
         request = pb.ReadmitMemberRequest(name=wire.member_name(name), request_id=request_id or new_request_id())
         return wire.from_member(self._caller.unary(f"{_SERVICE}/ReadmitMember", request, pb.Member, timeout))
+
+    def remove(self, name: str, *, request_id: str | None = None, timeout: float | None = None) -> Member:
+        """Remove a server that stands alone for good, with the CA of its array."""
+        request = pb.RemoveMemberRequest(name=wire.member_name(name), request_id=request_id or new_request_id())
+        return wire.from_member(self._caller.unary(f"{_SERVICE}/RemoveMember", request, pb.Member, timeout))
 
     def backup_primaries(self, array: str, *, timeout: float | None = None) -> Sequence[str]:
         """Return the backup primaries of an array, the first to be promoted first."""

@@ -28,6 +28,7 @@ from keyreeve_membership.changes.leaving import Leaving
 from keyreeve_membership.changes.progress import PUBLISH, must_succeed
 from keyreeve_membership.changes.publishing import Publishing
 from keyreeve_membership.changes.quarantine import QUARANTINE, Quarantine
+from keyreeve_membership.changes.removing import REMOVE, Removing
 from keyreeve_membership.changes.service import CLEAN, DETACH, DISSOLVE, JOIN, Changes
 from keyreeve_membership.configuration import servicer as setting_servicer
 from keyreeve_membership.configuration.service import Configuration
@@ -80,6 +81,7 @@ class Membership:
                 member_servicer.MemberServicer(
                     roll,
                     Quarantine(authorities, context.now),
+                    Removing(authorities, context.now),
                     authorities,
                     store,
                     mutations,
@@ -124,6 +126,7 @@ class Membership:
             START: rotating.step,
             PUBLISH: Publishing(authorities, now).step,
             QUARANTINE: Quarantine(authorities, now).step,
+            REMOVE: Removing(authorities, now).step,
         }
         assert context.trust is not None, "the service has trust tables"
         steps = {method: _unless_altered(context.trust.refuse, step) for method, step in steps.items()}

@@ -14,6 +14,7 @@ from keyreeve.operation_values import OperationState
 from keyreeve_chassis.operations.ports import Operation
 from keyreeve_membership.authorities.ports import CaState
 from keyreeve_membership.changes.quarantine import QUARANTINE
+from keyreeve_membership.changes.removing import REMOVE
 from keyreeve_membership.changes.service import DETACH, JOIN
 from keyreeve_membership.roll.service import get_member
 from keyreeve_membership.rotations.service import START
@@ -59,6 +60,7 @@ async def test_a_forged_operation_destroys_no_ca_and_revokes_nothing(membership:
     for phase in ("preparing", "revoking"):
         arguments = {"array": target, "members": {uid: "member"}}
         assert await forge(membership, DETACH, phase, arguments) is OperationState.FAILED
+    assert await forge(membership, REMOVE, "destroying", {"array": own}) is OperationState.FAILED
     authority = (await (await membership.client()).membership.arrays.get(one.array)).authority
     arguments = {"member": two.name, "authorities": [authority.removeprefix("authorities/")]}
     await forge(membership, QUARANTINE, "revoking", arguments)

@@ -105,7 +105,9 @@ class Machine(RuleBasedStateMachine):
 
     async def check(self, member: str, address: str, *, authority_id: str, trusted_der: Any) -> PeerAnswer:
         """A peer port accepts what its agent has loaded."""
-        return PeerAnswer("" if authority_id in self.servers[member].trusted else "UNAVAILABLE: certificate unknown")
+        server = self.servers[member]
+        problem = "" if authority_id in server.trusted else "UNAVAILABLE: certificate unknown"
+        return PeerAnswer(problem, server.boot_id)
 
     @initialize()
     def begin(self) -> None:
@@ -389,7 +391,7 @@ class Machine(RuleBasedStateMachine):
                 assert sum(one.primary for one in members) == 1, "I3"
                 assert self.authorities.known[array.authority_id].state is CaState.ACTIVE, "its CA issues"
                 if len(members) == 1:
-                    assert members[0].state in {MemberState.STANDALONE, MemberState.JOINING}
+                    assert members[0].state in {MemberState.STANDALONE, MemberState.JOINING, MemberState.QUARANTINED}
 
         self.store.here(look)
 

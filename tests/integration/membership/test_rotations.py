@@ -151,6 +151,38 @@ async def test_a_cloned_member_holds_a_rotation_until_it_is_quarantined(membersh
     assert two.authority == (await admin.arrays.get(one.array)).authority
 
 
+async def test_a_check_counts_for_the_start_of_the_agent_that_has_reported(membership: RunningMembership) -> None:
+    agent = await membership.agent("one.example.test")
+    await agent.turn()
+    admin = (await membership.client()).membership
+    started = await admin.rotations.start(agent.array, RotationKind.SCHEDULED)
+    await in_phase(membership, started.name, RotationPhase.DISTRIBUTED, [])
+    await agent.report()
+    membership.peers.boots[agent.name] = "f" * 32
+    await agent.load()
+    async with asyncio.timeout(20):
+        while "another start" not in (rotation := await admin.rotations.get(started.name)).members[0].waiting:
+            await moment()
+    assert rotation.phase is RotationPhase.DISTRIBUTED
+    assert (await membership.until(rotation.operation, [agent])).state is OperationState.SUCCEEDED
+
+
+async def test_a_cloned_server_that_stands_alone_is_taken_back(membership: RunningMembership) -> None:
+    agent = await membership.agent("one.example.test")
+    await agent.turn()
+    admin = (await membership.client()).membership
+    with pytest.raises(errors.MemberStateWrong):
+        await admin.members.readmit(agent.name)
+    started = await admin.rotations.start(agent.array, RotationKind.SCHEDULED)
+    first, agent.boot_id = agent.boot_id, "c" * 32
+    await agent.report()
+    agent.boot_id = first
+    with pytest.raises(errors.ClonedMember):
+        await agent.report()
+    assert (await admin.members.readmit(agent.name)).state is MemberState.STANDALONE
+    assert (await membership.until(started.operation, [agent])).state is OperationState.SUCCEEDED
+
+
 async def test_a_dead_primary_holds_a_rotation_until_it_is_quarantined_and_is_replaced_by_another(
     membership: RunningMembership,
 ) -> None:
@@ -183,6 +215,18 @@ async def test_a_dead_primary_holds_a_rotation_until_it_is_quarantined_and_is_re
     assert (history[2].comment, history[2].array) == ("it burnt down", one.array)
     with pytest.raises(errors.MemberNotFound):
         await anext(admin.members.history("nobody.example.test"))
+
+
+async def test_a_quarantined_primary_that_is_left_alone_stays_in_quarantine(membership: RunningMembership) -> None:
+    one, two = await membership.array_of("one.example.test", "two.example.test")
+    admin = (await membership.client()).membership
+    started = await admin.rotations.start(one.array, RotationKind.SCHEDULED)
+    await admin.members.quarantine(one.name, "it burnt down")
+    assert (await membership.until(started.operation, [two])).state is OperationState.SUCCEEDED
+    left = await admin.arrays.clean(two.name)
+    assert (await membership.until(left.name, [two])).state is OperationState.SUCCEEDED
+    assert (await admin.members.get(one.name)).state is MemberState.QUARANTINED
+    assert (await admin.members.readmit(one.name)).state is MemberState.STANDALONE
 
 
 async def test_a_rotation_is_rolled_back_after_activation(membership: RunningMembership) -> None:

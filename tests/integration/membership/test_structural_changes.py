@@ -247,6 +247,32 @@ async def test_a_change_waits_while_the_ca_is_away_and_then_goes_on(membership: 
     assert (await membership.until(begun.name, [one, two])).state is OperationState.SUCCEEDED
 
 
+async def test_a_server_of_a_removed_server_s_name_inherits_nothing(membership: RunningMembership) -> None:
+    one, two = await membership.array_of("one.example.test", "two.example.test")
+    admin = (await membership.client()).membership
+    for name in (one.name, two.name):
+        with pytest.raises(errors.NotStandalone):
+            await admin.members.remove(name)
+    with pytest.raises(errors.AccessDenied):
+        await one.client.membership.members.remove(two.name)
+    begun = await admin.arrays.detach(two.name)
+    await membership.until(begun.name, [one, two])
+    before = await admin.members.get(two.name)
+    array = await admin.arrays.get(before.array)
+    assert (await two.client.membership.members.remove(two.name)).state is MemberState.DETACHED
+    await membership.quiet()
+    assert membership.authorities.known[array.authority.removeprefix("authorities/")].state is CaState.RETIRED
+    assert membership.authorities.facts[before.member_uid].removed
+    with pytest.raises(errors.MemberNotFound):
+        await two.report()
+    again = await membership.agent(two.name)
+    member = await admin.members.get(two.name)
+    assert member.member_uid != before.member_uid
+    assert again.array not in {before.array, one.array}
+    assert (await admin.arrays.get(again.array)).authority != array.authority
+    assert (await admin.arrays.get(before.array)).state is ArrayState.DISSOLVED
+
+
 async def test_backup_primaries_are_ordered(membership: RunningMembership) -> None:
     one, two, three = await membership.array_of("one.example.test", "two.example.test", "three.example.test")
     members = (await membership.client()).membership.members

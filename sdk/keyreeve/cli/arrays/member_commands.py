@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from keyreeve.membership_values import Member, MemberEvent
 
 app = typer.Typer(
-    help="List, show, quarantine and readmit the members of arrays, and their history.", no_args_is_help=True
+    help="List, show, quarantine, readmit and remove the members of arrays, and their history.", no_args_is_help=True
 )
 
 _COLUMNS = ("name", "array", "state", "primary", "release", "reported_at", "epoch", "disagreements")
@@ -87,9 +87,23 @@ def readmit_member(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Take a quarantined member back."""
+    """Take a quarantined member back, or a server that stands alone and was cloned."""
     with control_plane(context) as client:
         found = client.membership.members.readmit(name)
+    Printer(output, quiet=quiet).item(member_fields(found), brief="state")
+
+
+@app.command("remove")
+def remove_member(
+    name: MemberName,
+    *,
+    context: ContextFile = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """Remove a server that stands alone for good; a later server of its name inherits nothing."""
+    with control_plane(context) as client:
+        found = client.membership.members.remove(name)
     Printer(output, quiet=quiet).item(member_fields(found), brief="state")
 
 

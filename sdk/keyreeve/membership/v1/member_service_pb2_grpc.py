@@ -76,6 +76,11 @@ class MemberServiceStub:
                 request_serializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.ReadmitMemberRequest.SerializeToString,
                 response_deserializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.Member.FromString,
                 _registered_method=True)
+        self.RemoveMember = channel.unary_unary(
+                '/keyreeve.membership.v1.MemberService/RemoveMember',
+                request_serializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.RemoveMemberRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.Member.FromString,
+                _registered_method=True)
         self.ListBackupPrimaries = channel.unary_unary(
                 '/keyreeve.membership.v1.MemberService/ListBackupPrimaries',
                 request_serializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.ListBackupPrimariesRequest.SerializeToString,
@@ -187,10 +192,23 @@ class MemberServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReadmitMember(self, request, context):
-        """Takes a quarantined member back; its agent then loads the current epoch and asks for a new peer certificate.
+        """Takes a quarantined member back; its agent then loads the current epoch and asks for a new peer certificate. Of a server
+        that stands alone, it forgets that it was cloned.
 
-        Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG.
+        Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG (also while its certificates are still being revoked).
         Callers: admins, operators.
+        Idempotent by request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveMember(self, request, context):
+        """Removes a server that stands alone for good, and the CA of its array. Its name is free: a server that is registered
+        under it later has another `member_uid` and inherits nothing.
+
+        Reasons: MEMBER_NOT_FOUND, NOT_STANDALONE, CHANGE_IN_PROGRESS.
+        Callers: admins, operators; the agent of the server.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -282,6 +300,11 @@ def add_MemberServiceServicer_to_server(servicer, server):
             'ReadmitMember': grpc.unary_unary_rpc_method_handler(
                     servicer.ReadmitMember,
                     request_deserializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.ReadmitMemberRequest.FromString,
+                    response_serializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.Member.SerializeToString,
+            ),
+            'RemoveMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveMember,
+                    request_deserializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.RemoveMemberRequest.FromString,
                     response_serializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.Member.SerializeToString,
             ),
             'ListBackupPrimaries': grpc.unary_unary_rpc_method_handler(
@@ -522,6 +545,33 @@ class MemberService:
             target,
             '/keyreeve.membership.v1.MemberService/ReadmitMember',
             keyreeve_dot_membership_dot_v1_dot_member__service__pb2.ReadmitMemberRequest.SerializeToString,
+            keyreeve_dot_membership_dot_v1_dot_member__service__pb2.Member.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.membership.v1.MemberService/RemoveMember',
+            keyreeve_dot_membership_dot_v1_dot_member__service__pb2.RemoveMemberRequest.SerializeToString,
             keyreeve_dot_membership_dot_v1_dot_member__service__pb2.Member.FromString,
             options,
             channel_credentials,

@@ -91,10 +91,19 @@ class MemberServiceStub:
     Idempotent by request_id.
     """
     ReadmitMember: _grpc.UnaryUnaryMultiCallable[_member_service_pb2.ReadmitMemberRequest, _member_service_pb2.Member]
-    """Takes a quarantined member back; its agent then loads the current epoch and asks for a new peer certificate.
+    """Takes a quarantined member back; its agent then loads the current epoch and asks for a new peer certificate. Of a server
+    that stands alone, it forgets that it was cloned.
 
-    Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG.
+    Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG (also while its certificates are still being revoked).
     Callers: admins, operators.
+    Idempotent by request_id.
+    """
+    RemoveMember: _grpc.UnaryUnaryMultiCallable[_member_service_pb2.RemoveMemberRequest, _member_service_pb2.Member]
+    """Removes a server that stands alone for good, and the CA of its array. Its name is free: a server that is registered
+    under it later has another `member_uid` and inherits nothing.
+
+    Reasons: MEMBER_NOT_FOUND, NOT_STANDALONE, CHANGE_IN_PROGRESS.
+    Callers: admins, operators; the agent of the server.
     Idempotent by request_id.
     """
     ListBackupPrimaries: _grpc.UnaryUnaryMultiCallable[_member_service_pb2.ListBackupPrimariesRequest, _member_service_pb2.BackupPrimaries]
@@ -189,10 +198,19 @@ class MemberServiceAsyncStub(MemberServiceStub):
     Idempotent by request_id.
     """
     ReadmitMember: _aio.UnaryUnaryMultiCallable[_member_service_pb2.ReadmitMemberRequest, _member_service_pb2.Member]  # type: ignore[assignment]
-    """Takes a quarantined member back; its agent then loads the current epoch and asks for a new peer certificate.
+    """Takes a quarantined member back; its agent then loads the current epoch and asks for a new peer certificate. Of a server
+    that stands alone, it forgets that it was cloned.
 
-    Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG.
+    Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG (also while its certificates are still being revoked).
     Callers: admins, operators.
+    Idempotent by request_id.
+    """
+    RemoveMember: _aio.UnaryUnaryMultiCallable[_member_service_pb2.RemoveMemberRequest, _member_service_pb2.Member]  # type: ignore[assignment]
+    """Removes a server that stands alone for good, and the CA of its array. Its name is free: a server that is registered
+    under it later has another `member_uid` and inherits nothing.
+
+    Reasons: MEMBER_NOT_FOUND, NOT_STANDALONE, CHANGE_IN_PROGRESS.
+    Callers: admins, operators; the agent of the server.
     Idempotent by request_id.
     """
     ListBackupPrimaries: _aio.UnaryUnaryMultiCallable[_member_service_pb2.ListBackupPrimariesRequest, _member_service_pb2.BackupPrimaries]  # type: ignore[assignment]
@@ -332,10 +350,25 @@ class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _member_service_pb2.ReadmitMemberRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_member_service_pb2.Member, _abc.Awaitable[_member_service_pb2.Member]]:
-        """Takes a quarantined member back; its agent then loads the current epoch and asks for a new peer certificate.
+        """Takes a quarantined member back; its agent then loads the current epoch and asks for a new peer certificate. Of a server
+        that stands alone, it forgets that it was cloned.
 
-        Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG.
+        Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG (also while its certificates are still being revoked).
         Callers: admins, operators.
+        Idempotent by request_id.
+        """
+
+    @_abc_1.abstractmethod
+    def RemoveMember(
+        self,
+        request: _member_service_pb2.RemoveMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_member_service_pb2.Member, _abc.Awaitable[_member_service_pb2.Member]]:
+        """Removes a server that stands alone for good, and the CA of its array. Its name is free: a server that is registered
+        under it later has another `member_uid` and inherits nothing.
+
+        Reasons: MEMBER_NOT_FOUND, NOT_STANDALONE, CHANGE_IN_PROGRESS.
+        Callers: admins, operators; the agent of the server.
         Idempotent by request_id.
         """
 

@@ -32,6 +32,8 @@ class _State:
     waiting: str
     """What the server has to do first; empty: nothing."""
     trusted_der: tuple[bytes, ...]
+    boot_id: str
+    """The start of the server's agent that has reported last."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Joining:
                 authority_id=state.target.authority_id,
                 trusted_der=state.trusted_der,
             )
+            answer = answer.of_boot(state.boot_id)
             waiting = f"answer on its peer port: {answer.problem}" if answer.problem else ""
         if waiting:
             if self.now() >= operation.created_at + self.join_seconds:
@@ -94,7 +97,9 @@ class Joining:
         epoch = tx.epochs.newest(target.array_id)
         assert epoch is not None, "an array is made with its first epoch"
         trusted = tuple(one.certificate_der for one in epoch.authorities)
-        return _State(found, member, target, own, self._waiting(tx, member, target, found), trusted)
+        report = tx.roll.report_facts([member.member_uid]).get(member.member_uid)
+        boot_id = "" if report is None else report.boot_id
+        return _State(found, member, target, own, self._waiting(tx, member, target, found), trusted, boot_id)
 
     def _look_unaltered(self, tx: Transaction, operation: Operation) -> _State:
         require_unaltered(tx)

@@ -87,7 +87,7 @@ class Leaving:
         left = frozenset(operation.arguments["members"])
         tx.roll.update_array(replace(array, backups=tuple(uid for uid in array.backups if uid not in left)))
         stay = tx.roll.members_of(array.array_id)
-        if len(stay) == 1:
+        if len(stay) == 1 and stay[0].state is MemberState.MEMBER:
             tx.roll.put_member(replace(stay[0], state=MemberState.STANDALONE), "alone", operation.creator)
         publish_members(tx, self.now())
 

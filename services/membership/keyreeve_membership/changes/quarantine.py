@@ -36,18 +36,21 @@ class Quarantine:
         return put_in_quarantine(tx, member, actor, comment, self.now())
 
     def readmit(self, tx: Transaction, name: str, actor: str) -> Member:
-        """Take a quarantined member back; what its clones did is forgotten."""
+        """Take a quarantined member back, or a cloned server that stands alone; what its clones did is forgotten."""
         member = get_member(tx, name)
-        if member.state is not MemberState.QUARANTINED:
+        report = tx.roll.report(member.member_uid)
+        cloned = report is not None and report.cloned
+        if member.state is not MemberState.QUARANTINED and not (cloned and member.state is MemberState.STANDALONE):
             raise errors.MemberStateWrong(f"{name} is {member.state}", metadata={"member": name, "state": member.state})
         if any(one.method == QUARANTINE and one.arguments["member"] == name for one in tx.operations.running()):
             raise errors.MemberStateWrong(
                 f"the certificates of {name} are still being revoked", metadata={"member": name, "state": member.state}
             )
-        report = tx.roll.report(member.member_uid)
         if report is not None:
             tx.roll.put_report(replace(report, cloned=False, former_boot_id=""))
-        back = tx.roll.put_member(replace(member, state=MemberState.MEMBER), "readmitted", actor)
+        alone = len(tx.roll.members_of(member.array_id)) == 1
+        state = MemberState.STANDALONE if alone else MemberState.MEMBER
+        back = tx.roll.put_member(replace(member, state=state), "readmitted", actor)
         publish_members(tx, self.now())
         return back
 

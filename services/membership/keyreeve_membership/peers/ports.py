@@ -14,6 +14,12 @@ class PeerAnswer:
     boot_id: str = ""
     """The start of the agent that answered."""
 
+    def of_boot(self, boot_id: str) -> "PeerAnswer":
+        """This answer, which counts for no other start of the agent than that which has reported."""
+        if self.problem or self.boot_id == boot_id:
+            return self
+        return PeerAnswer("another start of the agent answers than the one that has reported", self.boot_id)
+
 
 class PeerChecks(Protocol):
     """Pings the peer ports of members."""

@@ -19,6 +19,7 @@ from keyreeve_chassis.guard.paging import Pages
 from keyreeve_chassis.idempotency.mutation import Act, Mutations
 from keyreeve_membership.authorities.ports import ArrayAuthorities
 from keyreeve_membership.changes.quarantine import Quarantine
+from keyreeve_membership.changes.removing import Removing
 from keyreeve_membership.configuration.service import Configuration
 from keyreeve_membership.messages import event_message, member_message
 from keyreeve_membership.renewals.pacing import Pace
@@ -48,6 +49,7 @@ ACCESS: AccessRules = through_gateways(
         SERVICE + "IssuePeerCertificate": AccessRule(_AGENT, forwarded=True),
         SERVICE + "QuarantineMember": AccessRule(CHANGERS - _AGENT, forwarded=True, records=("name", "comment")),
         SERVICE + "ReadmitMember": AccessRule(CHANGERS - _AGENT, forwarded=True),
+        SERVICE + "RemoveMember": AccessRule(CHANGERS, forwarded=True, records=("name",)),
         SERVICE + "ListBackupPrimaries": AccessRule(READERS, freshness=Freshness.TOLERANT, records=("array",)),
         SERVICE + "AddBackupPrimary": AccessRule(CHANGERS, forwarded=True, records=("member", "position")),
         SERVICE + "MoveBackupPrimary": AccessRule(CHANGERS, forwarded=True, records=("member", "position")),
@@ -73,6 +75,7 @@ class MemberServicer:
 
     roll: Roll
     quarantine: Quarantine
+    removing: Removing
     authorities: ArrayAuthorities
     store: Store[Transaction]
     mutations: Mutations[Transaction]
@@ -219,6 +222,14 @@ class MemberServicer:
         name, actor = id_of(request.name, "members"), str(caller_of(call))
         self.refuse_altered()
         return await self.mutations(call, request, lambda tx: member_message(self.quarantine.readmit(tx, name, actor)))
+
+    async def RemoveMember(self, request: pb.RemoveMemberRequest, call: Call) -> pb.Member:
+        caller, name = caller_of(call), id_of(request.name, "members")
+        require_agent_of(caller, name)
+        self.refuse_altered()
+        return await self.mutations(
+            call, request, lambda tx: member_message(self.removing.remove(tx, name, str(caller)))
+        )
 
     async def ListBackupPrimaries(self, request: pb.ListBackupPrimariesRequest, call: Call) -> pb.BackupPrimaries:
         caller, array_id = caller_of(call), id_of(request.array, "arrays", "array")

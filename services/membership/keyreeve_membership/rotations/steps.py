@@ -1,4 +1,4 @@
-"""Carry out rotations, a step at a time. Each transition is one conditional statement under the array's lock and the lease.
+"""Carry out rotations, a step at a time. Each transition is one transaction under the array's lock and the lease.
 
 What a step orders from the CA may be repeated, and is ordered before the transition is stored; so any process may die anywhere,
 and the next leader goes on.
@@ -172,7 +172,8 @@ class RotationSteps:
                     member.name, member.address, authority_id=rotation.new_authority_id, trusted_der=trusted
                 )
             mine = state.known.get(member.member_uid, RotationMember(rotation.rotation_id, member.member_uid))
-            boot_id = state.boots[member.member_uid] if not answer.problem else ""
+            answer = answer.of_boot(state.boots[member.member_uid])
+            boot_id = answer.boot_id if not answer.problem else ""
             waiting = f"answer on its peer port: {answer.problem}"[:300] if answer.problem else ""
             since = self.now() if waiting != mine.waiting else mine.waiting_since
             checked = replace(mine, checked_boot_id=boot_id, waiting=waiting, waiting_since=since)
