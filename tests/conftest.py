@@ -84,6 +84,14 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
         yield
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # First, for the markers are what pytest selects by.
+    for item in items:
+        if item.get_closest_marker("sqlite_first") and "postgresql" in item.name:
+            item.add_marker("faults")
+
+
 def pytest_collection_finish() -> None:
     # Thousands of tests that live as long as the run: nothing that a collection should walk again and again.
     gc.collect()

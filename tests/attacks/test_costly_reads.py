@@ -58,6 +58,7 @@ def flood(ca: RunningCa, name: str) -> Iterator[Counter[str]]:
             thread.join()
 
 
+@pytest.mark.sqlite_first
 @pytest.mark.parametrize("name", READS)
 def test_costly_reads_of_one_caller_stop_no_issuance_no_halt_and_no_revocation(own_ca: RunningCa, name: str) -> None:
     ca, good = own_ca, own_ca.client("operators/operator/good")

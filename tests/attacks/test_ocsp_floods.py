@@ -83,6 +83,7 @@ def test_an_unknown_hash_algorithm_is_refused_without_a_traceback(
     connection.close()
 
 
+@pytest.mark.sqlite_first
 def test_a_flood_of_one_address_is_refused_beyond_its_share(ca: RunningCa, signed: SignedCertificate) -> None:
     connection, asked, seen = connected(ca), request_for(signed), Counter[int]()
     while not seen[429] and sum(seen.values()) < 20 * STATUSES_AT_ONCE:

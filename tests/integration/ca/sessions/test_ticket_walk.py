@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import grpc
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -42,6 +43,7 @@ def leaf_of(ca: RunningCa, path: str) -> Leaf:
     return Leaf(x509.load_der_x509_certificate(ca.issue(path, key).der), key, ())
 
 
+@pytest.mark.sqlite_first
 async def test_every_method_refuses_bad_tickets_and_gives_operators_what_they_may_do_through_a_gateway(
     ca: RunningCa,
 ) -> None:
