@@ -28,6 +28,8 @@ from support.enrolling import OPEN_TO_TESTS, address_of, new_token
 from support.running_ca import OPERATOR, RunningCa, place_for_ca, refused, server_csr, unique
 from support.waiting import wait_for
 
+pytestmark = pytest.mark.sqlite_first
+
 HEADS = TRUST_TABLES.heads
 ALTERATIONS = 1_000 if SHOWN in os.environ else 300
 """On each database."""

@@ -13,6 +13,8 @@ from support.enrolling import conversation, enrolling_ca, new_token
 from support.running_ca import ADMIN, OPERATOR, WORKLOAD, RunningCa, refused, unique
 from support.waiting import wait_for
 
+pytestmark = pytest.mark.sqlite_first
+
 __all__ = ["enrolling_ca"]
 
 SECOND = "operators/admin/second"

@@ -15,6 +15,8 @@ from keyreeve.values import Authority, AuthorityKind, AuthorityState, CrlReason,
 from keyreeve_ca.store.metadata import metadata
 from support.running_ca import ADMIN, MEMBERSHIP, RunningCa, refused, server_csr, some_key, unique
 
+pytestmark = pytest.mark.sqlite_first
+
 CHECK = "x1.probe.example.test"
 
 

@@ -30,6 +30,8 @@ from support.gateway_sessions import GATEWAY, Gateway
 from support.running_ca import ADMIN, AUDITOR, MEMBER, MEMBERSHIP, OPERATOR, RunningCa, document, running, server_csr
 from support.waiting import wait_for
 
+pytestmark = pytest.mark.sqlite_first
+
 SECRET_WORDS = ("secret", "password", "csr", "key", "document", "proof", "mac", "signature", "token")
 RENEWING = "members/renewing.example.test"
 

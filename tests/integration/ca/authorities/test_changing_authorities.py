@@ -28,6 +28,8 @@ from support.running_ca import (
 )
 from support.waiting import wait_for
 
+pytestmark = pytest.mark.sqlite_first
+
 SUPERSEDED = CrlReason.SUPERSEDED
 CONTROL_TYPES = [KeyType.P256, KeyType.P384, KeyType.RSA3072, KeyType.ED25519]
 

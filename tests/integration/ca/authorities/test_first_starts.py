@@ -32,6 +32,8 @@ from keyreeve_chassis.processes.refusals import StartRefused
 from keyreeve_chassis.settings.sections import DatabaseSettings
 from support.running_ca import ADMIN, RunningCa, place_for_ca, server_csr, settings_for
 
+pytestmark = pytest.mark.sqlite_first
+
 KINDS = ["sqlite", "postgresql"]
 POINTS = ["sign.before", "sign.after", "commit.before", "commit.after"]
 

@@ -19,6 +19,8 @@ from keyreeve_ca.settings import CaSettings
 from keyreeve_ca.worker import run_worker
 from support.running_ca import Clock, place_for_ca
 
+pytestmark = pytest.mark.sqlite_first
+
 DAY = 86_400
 YEAR = 366 * DAY
 

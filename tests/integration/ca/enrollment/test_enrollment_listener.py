@@ -20,6 +20,8 @@ from support.enrolling import address_of, conversation, enrollee_channel, enroll
 from support.fake_ca_server import METHODS
 from support.running_ca import ADMIN, AUDITOR, OPERATOR, RunningCa, refused, running, unique
 
+pytestmark = pytest.mark.sqlite_first
+
 __all__ = ["enrolling_ca"]
 
 CALLERS = [role for role in PATHS if role is not Role.CA]

@@ -21,6 +21,8 @@ from support.enrolling import address_of, enrolling_ca
 from support.running_ca import ADMIN, MEMBERSHIP, RunningCa, unique
 from support.waiting import wait_for
 
+pytestmark = pytest.mark.sqlite_first
+
 __all__ = ["enrolling_ca"]
 
 

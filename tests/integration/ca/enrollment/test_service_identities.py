@@ -27,6 +27,8 @@ from support.following_service import put_token
 from support.running_ca import Clock, RunningCa, place_for_ca, unique
 from support.waiting import moment, wait_until
 
+pytestmark = pytest.mark.sqlite_first
+
 __all__ = ["enrolling_ca"]
 DAY = 86_400
 

@@ -15,6 +15,8 @@ from keyreeve_ca.settings import IssuanceSettings
 from support.running_ca import ADMIN, AUDITOR, MEMBER, MEMBERSHIP, OPERATOR, RunningCa, refused, running, server_csr
 from support.waiting import wait_for
 
+pytestmark = pytest.mark.sqlite_first
+
 BEA = "operators/admin/bea"
 
 

@@ -23,6 +23,8 @@ from support.device import Device
 from support.running_ca import ADMIN, RunningCa, place_for_ca, refused, unique
 from support.waiting import wait_for
 
+pytestmark = pytest.mark.sqlite_first
+
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:

@@ -30,6 +30,8 @@ from support.running_ca import (
     server_csr,
 )
 
+pytestmark = pytest.mark.sqlite_first
+
 UNKNOWN = "4" + "0" * 31
 
 

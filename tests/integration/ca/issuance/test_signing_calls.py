@@ -22,6 +22,8 @@ from support.access_matrix import PATHS
 from support.certificate_plans import private_key
 from support.running_ca import ADMIN, MEMBERSHIP, OPERATOR, RunningCa, refused, server_csr, some_key, unique
 
+pytestmark = pytest.mark.sqlite_first
+
 DAY = 86_400
 SIGNERS = {Role.ADMIN, Role.OPERATOR, Role.WORKLOAD, Role.MEMBER, Role.CA, Role.MEMBERSHIP, Role.CREDENTIALS}
 REQUESTERS = {

@@ -27,6 +27,8 @@ from keyreeve_ca.settings import EnrollSettings
 from support.running_ca import ADMIN, AUDITOR, MEMBERSHIP, OPERATOR, RunningCa, refused, running, server_csr
 from support.waiting import wait_for
 
+pytestmark = pytest.mark.sqlite_first
+
 BEA = "operators/admin/bea"
 CARL = "operators/operator/carl"
 

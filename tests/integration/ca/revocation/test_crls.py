@@ -29,6 +29,8 @@ from support.programs import needs
 from support.running_ca import RunningCa, refused, running, server_csr, unique
 from support.waiting import wait_for
 
+pytestmark = pytest.mark.sqlite_first
+
 SOON = 1.0
 """Seconds within which a list says what has been revoked."""
 

@@ -24,6 +24,8 @@ from support.running_ca import ADMIN, AUDITOR, RunningCa, running
 from support.token_reviews import ApiServer, api_server, status_of
 from support.waiting import wait_for
 
+pytestmark = pytest.mark.sqlite_first
+
 ACCOUNTS = {
     "control/keyreeve-membership": "membership",
     "control/keyreeve-credentials": "credentials",

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import grpc
+import pytest
 from cryptography import x509
 from sqlalchemy import update
 
@@ -20,6 +21,8 @@ from keyreeve_ca.sessions.tables import operator_sessions
 from support.gateway_sessions import GATEWAY, OTHER_GATEWAY, Gateway
 from support.running_ca import ADMIN, AUDITOR, OPERATOR, WORKLOAD, RunningCa, refused, unique
 from support.waiting import wait_for
+
+pytestmark = pytest.mark.sqlite_first
 
 RENEW = "/keyreeve.ca.v1.OperatorSessionService/RenewSession"
 

@@ -21,6 +21,8 @@ from support.gateway_sessions import Gateway
 from support.running_ca import ADMIN, AUDITOR, OPERATOR, RunningCa, refused, unique
 from support.waiting import wait_for
 
+pytestmark = pytest.mark.sqlite_first
+
 
 def keygen(*arguments: str) -> None:
     subprocess.run(["ssh-keygen", "-q", *arguments], check=True, capture_output=True)

@@ -17,6 +17,8 @@ from support.following_service import ask, following_service, put_token, until, 
 from support.running import refused
 from support.running_ca import RunningCa, running, unique
 
+pytestmark = pytest.mark.sqlite_first
+
 __all__ = ["enrolling_ca"]
 
 
