@@ -14,7 +14,11 @@ from keyreeve.errors import CsrMalformed
 
 _PEM = re.compile(rb"-----BEGIN ([^\r\n-]{1,64})-----(.*?)-----END ([^\r\n-]{1,64})-----", re.DOTALL)
 _BEGIN = re.compile(rb"-----BEGIN ([^\r\n-]{1,64})-----")
-_PRIVATE = re.compile(rb"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY")
+_PRIVATE = re.compile(
+    rb"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY|---- BEGIN SSH2 [A-Z ]{0,20}PRIVATE KEY|PuTTY-User-Key-File-"
+)
+_JAVA_KEY_STORE = (b"\xfe\xed\xfe\xed", b"\xce\xce\xce\xce")
+"""How JKS and JCEKS begin; only the password shows whether the entries are keys."""
 _REQUESTS = frozenset({b"CERTIFICATE REQUEST", b"NEW CERTIFICATE REQUEST"})
 _NAMED = {
     b"CERTIFICATE": "a certificate",
@@ -72,20 +76,25 @@ def request_der(data: bytes) -> bytes:
 
 
 def is_private_key(data: bytes) -> bool:
-    """Whether a file is, or contains, a private key in PEM, in DER, or in a store with a password."""
-    if data[:1] == b"\x30":
-        return kind_of_der(data).startswith(("a private key", "a PKCS #12 file"))
+    """Whether a file is, or contains, a private key in PEM, DER, the forms of PuTTY and SSH2, or a key store."""
+    if _is_private_binary(data):
+        return True
     text = as_ascii(data)
     if _PRIVATE.search(text) or _PRIVATE.search(text[::2]):
         return True
     compact = b"".join(text.split())
-    if compact[:1] == b"M" and _BASE64.match(compact):
-        with_padding = compact + b"=" * (-len(compact) % 4)
-        try:
-            return kind_of_der(base64.b64decode(with_padding)).startswith(("a private key", "a PKCS #12 file"))
-        except binascii.Error:
-            return False
-    return False
+    if not _BASE64.match(compact):
+        return False
+    try:
+        return _is_private_binary(base64.b64decode(compact + b"=" * (-len(compact) % 4)))
+    except binascii.Error:
+        return False
+
+
+def _is_private_binary(data: bytes) -> bool:
+    if data[:1] == b"\x30":
+        return kind_of_der(data).startswith(("a private key", "a PKCS #12 file"))
+    return data.startswith(_JAVA_KEY_STORE)
 
 
 def as_ascii(data: bytes) -> bytes:
@@ -124,13 +133,12 @@ def _base64_alone(text: bytes, data: bytes) -> bytes:
 
 
 def _look_of(data: bytes) -> str:
+    if is_private_key(data):
+        return "it is a Java key store, which must never be sent: send the output of `keytool -certreq`"
     for start, what in (
-        (b"\xfe\xed\xfe\xed", "it is a Java key store; send the output of `keytool -certreq`"),
-        (b"\xce\xce\xce\xce", "it is a Java key store; send the output of `keytool -certreq`"),
         (b"ssh-", "it is an SSH public key"),
         (b"ecdsa-sha2-", "it is an SSH public key"),
         (b"PK\x03\x04", "it is a ZIP archive"),
-        (b"PuTTY-User-Key-File", "it is a PuTTY private key, which must never be sent"),
         (b"\x1f\x8b", "it is a gzip archive"),
     ):
         if data.startswith(start):
@@ -175,6 +183,15 @@ def _members(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]
     while start < end:
         tag, content, start = _element(data, start, end)
         yield tag, content, start
+
+
+def outer_tags(der: bytes) -> bytes:
+    """Return the tags of the members of a SEQUENCE; empty when it is none."""
+    try:
+        tag, start, end = _element(der, 0, len(der))
+        return bytes(tag for tag, _, _ in _members(der, start, end)) if tag == 0x30 else b""
+    except ValueError:
+        return b""
 
 
 def kind_of_der(data: bytes) -> str:

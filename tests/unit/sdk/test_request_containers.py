@@ -111,6 +111,27 @@ def test_a_private_key_is_recognized_in_every_container(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    "data",
+    [
+        b"PuTTY-User-Key-File-3: ssh-ed25519\r\nEncryption: none\r\n",
+        b"---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\nP2/56wAAA==\n---- END SSH2 ENCRYPTED PRIVATE KEY ----\n",
+        b"\xfe\xed\xfe\xed\x00\x00\x00\x02\x00\x00\x00\x01",
+        b"\xce\xce\xce\xce\x00\x00\x00\x02\x00\x00\x00\x01",
+    ],
+    ids=["PuTTY", "SSH2", "JKS", "JCEKS"],
+)
+def test_a_private_key_of_other_programs_is_recognized(data: bytes) -> None:
+    for each in (data, *((b"\n" + data, PEM + data) if data.isascii() else (base64.encodebytes(data),))):
+        assert is_private_key(each)
+        with pytest.raises(CsrMalformed, match="must never be sent"):
+            request_der(each)
+
+
+def test_a_public_key_of_ssh2_is_no_private_key() -> None:
+    assert not is_private_key(b"---- BEGIN SSH2 PUBLIC KEY ----\nAAAA\n---- END SSH2 PUBLIC KEY ----\n")
+
+
+@pytest.mark.parametrize(
     ("data", "told"),
     [
         (b"", "empty"),
@@ -123,7 +144,6 @@ def test_a_private_key_is_recognized_in_every_container(data: bytes) -> None:
         (KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), "a public key"),
         (KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo), "a public key"),
         (KEY.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH), "an SSH public key"),
-        (b"\xfe\xed\xfe\xed\x00\x00\x00\x02", "Java key store"),
         (b"PK\x03\x04....", "ZIP"),
         (b"<!DOCTYPE html><html></html>", "HTML"),
         (b"please sign this", "neither like DER"),
