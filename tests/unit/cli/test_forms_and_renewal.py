@@ -1,9 +1,11 @@
 """Output forms, and renewal in the form that the files have, against a fake CA."""
 
+import errno
 import os
 import shlex
 import stat
 import struct
+import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,11 +25,14 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from keyreeve import errors
+from keyreeve.cli.certificates.kept_files import replace_keeping
 from keyreeve.cli.certificates.renewal_commands import keep_renewed
 from keyreeve.cli.certificates.renewing import Pair, due_at
-from keyreeve.keys import load_key, make_key
+from keyreeve.keys import load_key, make_csr, make_key, save_key
+from keyreeve.request_container import outer_tags
 from support.command_line import Run
 from support.fake_ca_server import FakeCa
+from support.waiting import wait_for
 
 
 @pytest.fixture
@@ -132,18 +137,89 @@ def test_a_combined_renewal_that_crashed_is_repeated_with_the_same_key(
     assert belongs(x509.load_pem_x509_certificate(site.read_bytes()), load_pem_private_key(site.read_bytes(), None))
 
 
-def test_files_in_der_stay_der(run: Run, web: Path, tmp_path: Path) -> None:
-    certificate, key = tmp_path / "c.der", tmp_path / "k.der"
+def asn1_tags(der: bytes) -> bytes:
+    """The tags of the first two members of a private key: 02 30 is PKCS #8, 02 04 SEC 1, 30 04 an encrypted PKCS #8."""
+    return outer_tags(der)[:2]
+
+
+@pytest.mark.parametrize(
+    ("form", "password", "tags"),
+    [
+        (PrivateFormat.TraditionalOpenSSL, None, b"\x02\x04"),
+        (PrivateFormat.PKCS8, None, b"\x02\x30"),
+        (PrivateFormat.PKCS8, b"sesame", b"\x30\x04"),
+    ],
+    ids=["SEC 1", "PKCS #8", "encrypted PKCS #8"],
+)
+def test_files_in_der_stay_der_in_the_same_form(
+    fake: FakeCa, run: Run, web: Path, tmp_path: Path, *, form: PrivateFormat, password: bytes | None, tags: bytes
+) -> None:
+    certificate, key, secret = tmp_path / "c.der", tmp_path / "k.der", tmp_path / "password"
+    secret.write_text("sesame\n")
     certificate.write_bytes(
         x509.load_pem_x509_certificate((web / "certificate.pem").read_bytes()).public_bytes(Encoding.DER)
     )
-    key.write_bytes(
-        load_key(web / "key.pem").private_bytes(Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption())
-    )
-    assert run("cert", "renew", certificate, "--key", key).code == 0
+    encryption = NoEncryption() if password is None else BestAvailableEncryption(password)
+    key.write_bytes(load_key(web / "key.pem").private_bytes(Encoding.DER, form, encryption))
+    fake.script("RenewCertificate", errors.NoActiveAuthority("later"))
+    arguments = ("cert", "renew", certificate, "--key", key, "--password-file", secret)
+    assert run(*arguments).code == 1
+    assert asn1_tags((tmp_path / "k.der.next").read_bytes()) == tags, "what waits for its certificate too"
+    assert run(*arguments).code == 0
+    assert asn1_tags(key.read_bytes()) == tags
     assert belongs(
-        x509.load_der_x509_certificate(certificate.read_bytes()), load_der_private_key(key.read_bytes(), None)
+        x509.load_der_x509_certificate(certificate.read_bytes()), load_der_private_key(key.read_bytes(), password)
     )
+    assert not (tmp_path / "k.der.next").exists()
+
+
+def test_a_key_beside_the_certificate_and_in_a_file_of_its_own_is_renewed_in_both(
+    fake: FakeCa, run: Run, web: Path, tmp_path: Path
+) -> None:
+    site, key = tmp_path / "site.pem", web / "key.pem"
+    parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
+    site.write_text((web / "certificate.pem").read_text() + key.read_text())
+    site.chmod(0o640)
+    key.write_text(parameters + key.read_text())
+    assert run("cert", "renew", site, "--key", key).code == 0
+    new = load_key(key)
+    assert belongs(x509.load_pem_x509_certificate(site.read_bytes()), new)
+    assert load_pem_private_key(site.read_bytes(), None).public_key() == new.public_key()  # type: ignore[comparison-overlap]
+    assert stat.S_IMODE(site.stat().st_mode) == 0o640
+    assert key.read_text().startswith(parameters)
+    before, calls = site.read_bytes(), len(fake.received)
+    save_key(tmp_path / "other.pem", make_key())
+    site.write_text(before.decode().partition("-----BEGIN PRIVATE")[0] + (tmp_path / "other.pem").read_text())
+    refused = run("cert", "renew", site, "--key", key)
+    assert refused.code == 2
+    assert "the key of another certificate" in refused.err
+    assert len(fake.received) == calls
+
+
+def test_a_hard_linked_file_is_written_whole_or_stays_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, real = tmp_path / "key.pem", os.pwrite
+    file.write_bytes(b"old" * 100)
+    (tmp_path / "link.pem").hardlink_to(file)
+
+    def short(descriptor: int, data: bytes, at: int) -> int:
+        return real(descriptor, data[:50], at)
+
+    monkeypatch.setattr(os, "pwrite", short)
+    replace_keeping(file, b"new" * 90)
+    assert file.read_bytes() == b"new" * 90
+    is_full = [False, True]
+
+    def full(descriptor: int, data: bytes, at: int) -> int:
+        if is_full and is_full.pop(0):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return short(descriptor, data, at)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(errors.FileUnusable, match="No space left"):
+        replace_keeping(file, b"even newer" * 90)
+    assert file.read_bytes() == b"new" * 90
 
 
 def test_an_encrypted_key_stays_encrypted_and_needs_its_password(
@@ -265,6 +341,39 @@ def test_a_certificate_is_due_after_two_thirds_of_the_time_since_its_issuance(
     place.write_bytes(certificate.public_bytes(Encoding.PEM))
     due = due_at(Pair(place, tmp_path / "key.pem", None, is_own=False))
     assert abs((due - issued).total_seconds() - after) < 1
+
+
+def test_the_daemon_renews_with_the_password_of_its_places_and_ends_when_told(
+    fake: FakeCa, run: Run, web: Path, tmp_path: Path
+) -> None:
+    """The process itself: it completes a renewal that was interrupted, for which it needs the password of the key."""
+    (tmp_path / "password").write_text("sesame\n")
+    key, new = web / "key.pem", make_key()
+    sealed = BestAvailableEncryption(b"sesame")
+    key.write_bytes(load_key(key).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, sealed))
+    (web / "key.pem.next").write_bytes(new.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, sealed))
+    (tmp_path / "r.csr").write_bytes(make_csr(new))
+    assert run("cert", "sign", "--csr", tmp_path / "r.csr", "--out", web / "certificate.pem.next").code == 0
+    then = shlex.join(["touch", str(tmp_path / "renewed")])
+    daemon = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "keyreeve.cli", "renew-daemon", str(web)),
+            *("--then", then, "--password-file", str(tmp_path / "password")),
+        ],
+        stdout=subprocess.PIPE,
+    )
+    try:
+        wait_for("the command after the renewal", (tmp_path / "renewed").exists)
+        assert belongs(
+            x509.load_pem_x509_certificate((web / "certificate.pem").read_bytes()),
+            load_pem_private_key(key.read_bytes(), b"sesame"),
+        )
+        assert load_pem_private_key(key.read_bytes(), b"sesame").public_key() == new.public_key()  # type: ignore[comparison-overlap]
+    finally:
+        daemon.terminate()
+        out, _ = daemon.communicate(timeout=30)
+    assert daemon.returncode == 0
+    assert b"has been completed" in out
 
 
 def test_the_daemon_tries_again_what_fails_until_it_is_ended() -> None:

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING
 from keyreeve.cli.supervision.state_directory import read_file
 from keyreeve.errors import FileUnusable
 from keyreeve.files import PRIVATE
+from keyreeve.request_container import outer_tags
 
 if TYPE_CHECKING:
     from keyreeve.keys import PrivateKey
 
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,64})-----.*?-----END \1-----\n?", re.DOTALL)
 _KEY = b"PRIVATE KEY"
+_SEQUENCE = b"\x30"
 _ACL = "system.posix_acl_access"
 
 
@@ -70,22 +72,33 @@ def _copy_acl(source: Path, descriptor: int, *, private: bool) -> None:
 def _overwrite(path: Path, data: bytes, *, private: bool) -> None:
     """Write into the file itself, so that its other names (hard links) lead to the new content too.
 
-    Not atomic for readers, but one call, which a kill does not split.
+    Not atomic for readers, but one call, which a kill does not split. When the disk is full, the old content is written back.
     """
+    before = path.read_bytes()
     descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if private:
             os.fchmod(descriptor, PRIVATE)
-        os.pwrite(descriptor, data, 0)
-        os.ftruncate(descriptor, len(data))
-        os.fsync(descriptor)
+        try:
+            _write_whole(descriptor, data)
+        except OSError:
+            _write_whole(descriptor, before)  # it fits: its blocks are still the file's
+            raise
     finally:
         os.close(descriptor)
 
 
+def _write_whole(descriptor: int, data: bytes) -> None:
+    written = 0
+    while written < len(data):
+        written += os.pwrite(descriptor, data[written:], written)
+    os.ftruncate(descriptor, len(data))
+    os.fsync(descriptor)
+
+
 def contains_key(data: bytes) -> bool:
     """Whether a PEM file contains a private key."""
-    return any(_KEY in label for label in (match[1] for match in _PEM.finditer(data)))
+    return _key_in(data) is not None
 
 
 def load_private_key(path: Path, password: bytes | None) -> "PrivateKey":
@@ -95,15 +108,13 @@ def load_private_key(path: Path, password: bytes | None) -> "PrivateKey":
     from keyreeve.keys import PrivateKey
 
     data = read_file(path)
+    block, is_encrypted = _key_in(data), _is_encrypted(data)
+    if is_encrypted and password is None:
+        raise FileUnusable(f"{path} is encrypted: give its password in a file, --password-file FILE")
+    load = load_der_private_key if block is None else load_pem_private_key
     try:
-        if data[:1] == b"\x30":
-            key = load_der_private_key(data, password)
-        else:
-            block = next((match[0] for match in _PEM.finditer(data) if _KEY in match[1]), data)
-            key = load_pem_private_key(block, password if b"ENCRYPTED" in block else None)
-    except TypeError:
-        raise FileUnusable(f"{path} is encrypted: give its password in a file, --password-file FILE") from None
-    except ValueError as problem:
+        key = load(data if block is None else block[0], password if is_encrypted else None)
+    except (TypeError, ValueError) as problem:
         raise FileUnusable(f"{path} contains no usable private key: {problem}") from None
     if not isinstance(key, PrivateKey):
         raise FileUnusable(f"{path} contains a key of type {type(key).__name__}, which is not certified here")
@@ -111,26 +122,43 @@ def load_private_key(path: Path, password: bytes | None) -> "PrivateKey":
 
 
 def key_in_form(old: bytes, key: "PrivateKey", password: bytes | None) -> bytes:
-    """Encode a key as the one in `old` is encoded."""
+    """Encode a key as the one in `old` is encoded: PKCS #8, SEC 1 or PKCS #1, in PEM or DER, encrypted if it was."""
     from cryptography.hazmat.primitives import serialization as s
 
-    block = next((match for match in _PEM.finditer(old) if _KEY in match[1]), None)
-    label = b"PRIVATE KEY" if block is None else block[1]
-    form = s.PrivateFormat.PKCS8 if label in {_KEY, b"ENCRYPTED PRIVATE KEY"} else s.PrivateFormat.TraditionalOpenSSL
+    block = _key_in(old)
+    if block is None:
+        is_pkcs8 = outer_tags(old)[:1] == _SEQUENCE or outer_tags(old)[1:2] == _SEQUENCE
+    else:
+        is_pkcs8 = block[1] in {_KEY, b"ENCRYPTED PRIVATE KEY"}
     encryption: s.KeySerializationEncryption = s.NoEncryption()
-    if block is not None and b"ENCRYPTED" in block[0]:
+    if _is_encrypted(old):
         if password is None:
             raise FileUnusable("the key is encrypted: give its password in a file, --password-file FILE")
         encryption = s.BestAvailableEncryption(password)
-    return key.private_bytes(s.Encoding.DER if block is None else s.Encoding.PEM, form, encryption)
+    return key.private_bytes(
+        s.Encoding.DER if block is None else s.Encoding.PEM,
+        s.PrivateFormat.PKCS8 if is_pkcs8 else s.PrivateFormat.TraditionalOpenSSL,
+        encryption,
+    )
+
+
+def _key_in(data: bytes) -> re.Match[bytes] | None:
+    """Find the block of the private key in a PEM file."""
+    return next((match for match in _PEM.finditer(data) if _KEY in match[1]), None)
+
+
+def _is_encrypted(data: bytes) -> bool:
+    """Whether the private key in a file is encrypted: the outer tags of PKCS #8 say so in DER (RFC 5958, 3)."""
+    block = _key_in(data)
+    return outer_tags(data)[:1] == _SEQUENCE if block is None else b"ENCRYPTED" in block[0]
 
 
 def certificate_in_form(old: bytes, leaf: bytes, chain: Sequence[bytes], key: bytes | None = None) -> bytes:
     """Encode a new certificate as the file `old` has the one before; `key` replaces a key in the same file."""
     from keyreeve.values import to_pem
 
-    if old[:1] == b"\x30":
-        return leaf
+    if old[:1] == _SEQUENCE:
+        return leaf if key is None else key
     blocks = [(match[1], match[0]) for match in _PEM.finditer(old)]
     certificates = [block for label, block in blocks if label == b"CERTIFICATE"]
     with_chain = len([block for block in certificates[1:] if not _is_root(block)]) > 0

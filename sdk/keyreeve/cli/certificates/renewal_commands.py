@@ -118,6 +118,7 @@ def renew_daemon(
     ],
     *,
     interval: Annotated[str, typer.Option("--interval", help="Time between two looks, such as 1h.")] = "1h",
+    password_file: PasswordFile = None,
     then: Then = None,
     context: ContextFile = None,
 ) -> None:
@@ -134,7 +135,7 @@ def renew_daemon(
         signal.signal(each, lambda *_: ended.set())
 
     def renew(place: Path) -> None:
-        renew_certificate(place, only_if_due=True, then=then, context=context)
+        renew_certificate(place, password_file=password_file, only_if_due=True, then=then, context=context)
 
     def wait(span: timedelta) -> bool:
         return ended.wait(span.total_seconds())

@@ -16,7 +16,6 @@ from keyreeve.cli.certificates.certificate_files import (
     Folder,
     check_writable,
     read_certificates,
-    save_private_key,
     serial_text,
 )
 from keyreeve.cli.certificates.forms import FILE_NAMES, WITH_PASSWORD, FileForm, Material, check_form, render
@@ -29,6 +28,7 @@ from keyreeve.cli.certificates.kept_files import (
 )
 from keyreeve.cli.supervision.state_directory import read_file, write_file
 from keyreeve.errors import FileUnusable
+from keyreeve.files import PRIVATE, PUBLIC
 from keyreeve.renewal_files import lock_pair, next_path
 
 if TYPE_CHECKING:
@@ -126,10 +126,12 @@ def complete_renewal(pair: Pair, context: "Context", password: bytes | None = No
 
     Every step can be repeated after a crash, and none requires the control plane.
     """
+    from cryptography.hazmat.primitives.serialization import Encoding
+
     if pair.is_combined:
         if not pair.next_key.exists():
             return False
-        new = load_private_key(pair.next_key, None).public_key()
+        new = load_private_key(pair.next_key, password).public_key()
         if load_private_key(pair.key, password).public_key() != new:
             return False
         pair.next_key.unlink()
@@ -137,8 +139,10 @@ def complete_renewal(pair: Pair, context: "Context", password: bytes | None = No
     if not pair.next_certificate.exists():
         return False
     if pair.next_key.exists():
-        new_key = load_private_key(pair.next_key, None)
-        replace_keeping(pair.key, key_in_form(read_file(pair.key), new_key, password), private=pair.is_own)
+        old = read_file(pair.key)
+        key = key_in_form(old, load_private_key(pair.next_key, password), password)
+        leaf, *chain = (each.public_bytes(Encoding.DER) for each in read_certificates(pair.next_certificate))
+        replace_keeping(pair.key, certificate_in_form(old, leaf, chain, key), private=pair.is_own)
         pair.next_key.unlink(missing_ok=True)
     if pair.chain is not None:
         _replace_directory(pair, pair.chain, context, password)
@@ -204,22 +208,25 @@ def renew_pair(
     others = pair.other_forms()
     for form in others:
         check_form(form, has_key=True, has_password=password is not None or form not in WITH_PASSWORD)
+    before = read_file(pair.certificate)
+    if contains_key(before) and load_private_key(pair.certificate, password).public_key() != old.public_key():
+        raise FileUnusable(f"{pair.certificate} contains the key of another certificate")
     for path in (pair.certificate, pair.key, *(() if pair.chain is None else (pair.chain,)), *others.values()):
         check_writable(path)
     if pair.next_key.exists():
-        new_key = load_private_key(pair.next_key, None)
+        new_key = load_private_key(pair.next_key, password)
     else:
         new_key = make_key(same_type(old_key))
-        save_private_key(pair.next_key, new_key)
+        write_file(pair.next_key, key_in_form(read_file(pair.key), new_key, password), mode=PRIVATE)
     signed = client.certificates.renew(
         serial_text(old), make_csr(new_key), old_key=None if pair.is_own else old_key, touch=touch
     )
-    before = read_file(pair.certificate)
+    key = key_in_form(before, new_key, password) if contains_key(before) else None
+    renewed = certificate_in_form(before, signed.certificate_der, signed.chain_der, key)
     if pair.is_combined:
-        key = key_in_form(before, new_key, password)
-        replace_keeping(pair.certificate, certificate_in_form(before, signed.certificate_der, signed.chain_der, key))
+        replace_keeping(pair.certificate, renewed)
     else:
-        write_file(pair.next_certificate, certificate_in_form(before, signed.certificate_der, signed.chain_der))
+        write_file(pair.next_certificate, renewed, mode=PUBLIC if key is None else PRIVATE)
     complete_renewal(pair, client.context, password)
     return signed
 
