@@ -3,7 +3,6 @@
 import hashlib
 import os
 import re
-import shutil
 import signal
 import socket
 import ssl
@@ -20,6 +19,7 @@ from keyreeve.errors import CertificateUntrusted
 from keyreeve.keys import load_certificates
 from keyreeve.values import to_pem
 from support.control_plane import CA, ControlPlane
+from support.ports import free_port
 from support.postgres import Server
 from support.waiting import wait_for
 
@@ -219,19 +219,24 @@ def test_doctor_asks_the_database_that_the_service_uses(
 
 
 @pytest.mark.faults
-def test_up_notices_that_another_control_plane_has_taken_the_place_of_its_own(
-    own_control_plane: ControlPlane,
-) -> None:
+def test_up_makes_no_second_ca_where_the_state_of_the_first_is_lost(own_control_plane: ControlPlane) -> None:
     own_control_plane.up()
     own_control_plane.down()
-    shutil.rmtree(own_control_plane.state_directory.state("ca"))
-    own_control_plane.state_directory.state("ca").mkdir(mode=0o700)
-    refused = own_control_plane.run("up")
-    assert refused.code == 1
-    assert "CERTIFICATE_UNTRUSTED" in refused.err
-    assert own_control_plane.supervisor() is None
-    own_control_plane.state_directory.context.unlink()  # as the message says
-    assert "certificate issued to you" in own_control_plane.up().out
+    state = own_control_plane.state_directory.state("ca")
+    kept = state.rename(state.with_name("kept"))
+    for _ in ("gone", "empty"):
+        refused = own_control_plane.run("up")
+        assert refused.code == 1
+        assert "keyreeve reset" in refused.err
+        assert own_control_plane.supervisor() is None
+        assert not state.exists() or not list(state.iterdir())
+        state.mkdir(mode=0o700, exist_ok=True)
+    state.rmdir()
+    kept.rename(state)  # as the message says
+    config = own_control_plane.state_directory.config("ca")
+    port = read_addresses(own_control_plane.state_directory, CA).port
+    config.write_text(config.read_text().replace(f"  port: {port}", f"  port: {free_port()}", 1))
+    assert own_control_plane.run("up").code == 0
     assert own_control_plane.run("cert", "list").code == 0
 
 

@@ -15,18 +15,24 @@ from pathlib import Path
 import pytest
 import typer
 
+from keyreeve import Context
 from keyreeve.cli.certificates.trust_checks import verify_own
 from keyreeve.cli.local import control_plane_commands as machine_commands
 from keyreeve.cli.local import doctor, starting
 from keyreeve.cli.local.doctor import Severity
-from keyreeve.cli.local.local_operator import Operator, find_operator, operator_name
+from keyreeve.cli.local.health import is_listening, is_serving
+from keyreeve.cli.local.local_operator import Operator, find_operator, operator_name, update_context
+from keyreeve.cli.local.moving import follow_moved_directory
 from keyreeve.cli.local.restarting import replace_workers
+from keyreeve.cli.local.service_problems import problems_of
 from keyreeve.cli.supervision.local_services import (
     LOOPBACK,
     SERVICES,
+    Service,
     choose_ports,
     is_free,
     read_addresses,
+    stale_addresses,
     write_config,
 )
 from keyreeve.cli.supervision.state_directory import StateDirectory, write_file
@@ -94,6 +100,117 @@ def test_settings_are_written_once_private_and_read_back_as_edited(
     text = state_directory.config("ca").read_text()
     state_directory.config("ca").write_text(text.replace(f"port: {addresses.port}", "port: 9443"))
     assert read_addresses(state_directory, CA).port == 9443
+
+
+def written(state_directory: StateDirectory, service: Service = CA, **endpoints: str) -> Path:
+    write_config(
+        state_directory, service, trust_domain="a.test", first_port=0, rng=random.Random(3), endpoints=endpoints
+    )
+    return state_directory.config(service.name)
+
+
+def change(config: Path, before: str, after: str) -> None:
+    text = config.read_text()
+    assert before in text
+    config.write_text(text.replace(before, after, 1))
+
+
+def test_a_health_listener_may_be_a_socket_in_the_file_system_or_none(
+    state_directory: StateDirectory, tmp_path: Path
+) -> None:
+    config, path = written(state_directory), tmp_path / "health"
+    usual = read_addresses(state_directory, CA)
+    assert usual.health == f"127.0.0.1:{usual.health_port}"
+    change(config, "  host: 127.0.0.1\n", f"  host: 127.0.0.1\n  health_host: unix:{path}\n")
+    at_socket = read_addresses(state_directory, CA)
+    assert (at_socket.health, at_socket.health_port) == (f"unix:{path}", None)
+    assert not is_listening(at_socket)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        assert is_listening(at_socket)
+    change(config, f"health_port: {usual.health_port}", "health_port: null")
+    without = read_addresses(state_directory, CA)
+    assert without.health is None
+    assert set(without.ports) == set(usual.ports) - {usual.health_port}
+    assert not is_serving(without)
+    with socket.create_server((LOOPBACK, without.port)):
+        assert is_serving(without)
+
+
+def test_a_metrics_listener_may_be_none(state_directory: StateDirectory) -> None:
+    config = written(state_directory)
+    usual = read_addresses(state_directory, CA)
+    change(config, f"port: {usual.metrics_port}", "port: null")
+    without = read_addresses(state_directory, CA)
+    assert without.metrics is None
+    assert problems_of(without) == []
+
+
+def test_settings_of_the_environment_are_in_force(
+    state_directory: StateDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(state_directory)
+    for name, value in {
+        "HTTP__PORT": "8001",
+        "ENROLL__PORT": "8002",
+        "HTTP_URL": "http://ca.example.test",
+        "LISTEN__HEALTH_PORT": "null",
+    }.items():
+        monkeypatch.setenv(f"KEYREEVE_CA_{name}", value)
+    found = read_addresses(state_directory, CA)
+    assert (found.http_port, found.enroll_port, found.http_url) == (8001, 8002, "http://ca.example.test")
+    assert found.health_port is None
+
+
+def test_the_context_follows_a_changed_port_and_url(state_directory: StateDirectory) -> None:
+    config = written(state_directory)
+    update_context(state_directory, (CA,))
+    port = read_addresses(state_directory, CA).port
+    change(config, f"  port: {port}", "  port: 9443")
+    change(config, "http_url: http://127.0.0.1", "http_url: http://127.0.0.2")
+    update_context(state_directory, (CA,))
+    found = Context.load(state_directory.context)
+    assert found.endpoints["ca"] == ("127.0.0.1:9443",)
+    assert found.http.startswith("http://127.0.0.2:")
+
+
+def test_an_address_that_another_service_no_longer_has_is_told(state_directory: StateDirectory) -> None:
+    membership, credentials, gateway = SERVICES[1:]
+    before = {"membership": "127.0.0.1:7444", "credentials": "127.0.0.1:7445"}
+    for service in (credentials, gateway):
+        written(state_directory, service, **before)
+        assert list(stale_addresses(state_directory, service, before)) == []
+    after = before | {membership.name: "127.0.0.1:9444"}
+    [line] = stale_addresses(state_directory, gateway, after)
+    assert line.startswith("gateway: services.membership in ")
+    assert "is 127.0.0.1:7444, but membership listens on 127.0.0.1:9444" in line
+    [line] = stale_addresses(state_directory, credentials, after)
+    assert "vault.membership_address" in line
+    change(state_directory.config("gateway"), "127.0.0.1:7444", "members.example.test:443")
+    assert list(stale_addresses(state_directory, gateway, after)) == [], "one on another machine"
+
+
+@pytest.mark.parametrize("lost", ["ca", "credentials"])
+def test_nothing_is_made_where_a_service_of_the_context_has_lost_its_state(
+    state_directory: StateDirectory, lost: str
+) -> None:
+    services = (SERVICES[0], SERVICES[2], SERVICES[3])
+    for service in services:
+        written(state_directory, service)
+        (state_directory.state(service.name) / "kept").touch()
+    update_context(state_directory, services)
+    (state_directory.state("gateway") / "kept").unlink()  # it has only a certificate there, and enrolls again
+    follow_moved_directory(state_directory, services, print)
+    (state_directory.state(lost) / "kept").unlink()
+    for _ in ("empty", "gone"):
+        with pytest.raises(StartFailed, match=rf"(?s){lost} is empty or gone.*restore.*keyreeve reset"):
+            follow_moved_directory(state_directory, services, print)
+        if state_directory.state(lost).exists():
+            state_directory.state(lost).rmdir()
+    assert not state_directory.state(lost).exists()
+    state_directory.context.unlink()
+    follow_moved_directory(state_directory, services, print)
 
 
 @pytest.mark.parametrize("text", ["- a list", "listen: {host: 127.0.0.1}", "a: b: c", "listen: 3"])

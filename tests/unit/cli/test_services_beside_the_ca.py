@@ -308,7 +308,7 @@ def test_a_ca_whose_local_socket_is_not_open_yet_fails_the_start(
 
     monkeypatch.setattr(service_launcher, "ask", ask)
     monkeypatch.setattr(service_launcher, "is_serving", serves)
-    monkeypatch.setattr(service_launcher, "_listens", lambda *_: True)
+    monkeypatch.setattr(service_launcher, "is_listening", serves)
     with pytest.raises(StartFailed, match="local socket does not answer"):
         launcher.prepare()
 

@@ -107,10 +107,9 @@ def _print_start(printer: Printer, state_directory: StateDirectory, started: "St
         for fingerprint in prints:
             printer.line(f"  {line + ' root':<14} sha256 {fingerprint}")
     for name, each in addresses.items():
-        ssh = "" if each.ssh_port is None else f", SSH {each.ssh_port}"
-        printer.line(
-            f"  {name:<14} {each.endpoint}  gRPC, mutual TLS   (health {each.health_port}, metrics {each.metrics_port}{ssh})"
-        )
+        ports = (("health", each.health_port), ("metrics", each.metrics_port), ("SSH", each.ssh_port))
+        others = ", ".join(f"{what} {port}" for what, port in ports if port is not None)
+        printer.line(f"  {name:<14} {each.endpoint}  gRPC, mutual TLS   {others and f'({others})'}".rstrip())
     if started.issued:
         printer.done(f"certificate issued to you, verified by: {operator.verified_by}")
     printer.line(f"  you are        {operator.identity}")

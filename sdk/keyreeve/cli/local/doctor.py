@@ -23,7 +23,6 @@ from keyreeve.cli.supervision.local_services import (
     LOOPBACK,
     SERVICES,
     Service,
-    address_of,
     dialed,
     read_addresses,
 )
@@ -160,9 +159,8 @@ def check_clocks(state_directory: StateDirectory, services: Sequence[Service], n
     for service in services:
         with suppress(FileUnusable):
             addresses = read_addresses(state_directory, service)
-            theirs = served_date(
-                f"http://{address_of(addresses.metrics_host, addresses.metrics_port)}/"
-            ) or served_date(addresses.http_url)
+            at = addresses.metrics
+            theirs = (served_date(f"http://{at}/") if at else None) or served_date(addresses.http_url)
             if theirs is not None:
                 read.append((service, theirs - now))
     wrong = [(service, difference) for service, difference in read if abs(difference) > TOLERANCE]

@@ -4,15 +4,37 @@ The request is an empty message and the response has one enum field, so both are
 needs no package for them.
 """
 
-from keyreeve.cli.supervision.local_services import Addresses
+import socket
+
+from keyreeve.cli.supervision.local_services import UNIX, Addresses, dialed
 
 _CHECK = "/grpc.health.v1.Health/Check"
 _SERVING = b"\x08\x01"
 """Field 1, varint, SERVING."""
 
 
+def is_listening(addresses: Addresses, seconds: float = 1.0) -> bool:
+    """Whether the health listener takes connections; without one, whether the service's own does. Imports no gRPC."""
+    at = addresses.health_host.removeprefix(UNIX)
+    try:
+        if at != addresses.health_host:
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.settimeout(seconds)
+                probe.connect(at)
+            return True
+        host, port = (addresses.health_host, addresses.health_port)
+        if port is None:
+            host, port = addresses.host, addresses.port
+        socket.create_connection((dialed(host), port), timeout=seconds).close()
+    except OSError:
+        return False
+    return True
+
+
 def is_serving(addresses: Addresses, seconds: float = 1.0) -> bool:
-    """Whether the service as a whole answers within the time that it serves."""
+    """Whether the service as a whole answers within the time that it serves; without a health listener, whether it listens."""
+    if addresses.health is None:
+        return is_listening(addresses)
     import grpc
 
     # A proxy of the environment would dial its own loopback.

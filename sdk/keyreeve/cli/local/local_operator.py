@@ -17,6 +17,8 @@ from keyreeve.errors import ContextInvalid, FileUnusable
 if TYPE_CHECKING:
     from cryptography import x509
 
+    from keyreeve.context import Context
+
 _LONGEST_NAME = 63
 
 
@@ -116,35 +118,33 @@ def issue_operator_certificate(state_directory: StateDirectory, services: Sequen
 
 
 def update_context(state_directory: StateDirectory, services: Sequence[Service]) -> None:
-    """Write the context file unless it names the addresses of all services already."""
+    """Write the context file unless it has the settings in force already."""
     from keyreeve.context import Context
 
     addresses = {service.name: read_addresses(state_directory, service) for service in services}
-    known = _known_endpoints(state_directory.context)
+    known = _known_context(state_directory.context)
+    elsewhere = {} if known is None else dict(known.endpoints)
     context = Context(
         trust_domain=addresses["ca"].trust_domain,
-        endpoints=known | {name: (each.endpoint,) for name, each in addresses.items()},
+        endpoints=elsewhere | {name: (each.endpoint,) for name, each in addresses.items()},
         http=addresses["ca"].http_url,
         bundle=state_directory.bundle,
         estate_bundle=state_directory.estate_bundle,
         certificate=state_directory.certificate,
         key=state_directory.key,
     )
-    if context.endpoints != known:
+    if context != known:
         context.save(state_directory.context)
 
 
-def _known_endpoints(file: Path) -> dict[str, Sequence[str]]:
-    """The endpoints of a context file, of services elsewhere too.
-
-    None when it cannot be read.
-    """
+def _known_context(file: Path) -> "Context | None":
+    """Read a context file; None when it cannot be read."""
     from keyreeve.context import Context
 
     try:
-        return dict(Context.load(file).endpoints)
+        return Context.load(file)
     except ContextInvalid:
-        return {}
+        return None
 
 
 def root_fingerprints(state_directory: StateDirectory) -> dict[str, list[str]]:

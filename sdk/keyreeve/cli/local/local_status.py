@@ -8,7 +8,7 @@ from typing import Any
 from keyreeve.cli.local.health import is_serving
 from keyreeve.cli.local.service_problems import problems_of
 from keyreeve.cli.supervision import supervisor
-from keyreeve.cli.supervision.local_services import SERVICES, Addresses, Service, address_of, read_addresses
+from keyreeve.cli.supervision.local_services import SERVICES, Addresses, Service, read_addresses
 from keyreeve.cli.supervision.processes import Lock, Running, find, read_pid
 from keyreeve.cli.supervision.state_directory import StateDirectory
 
@@ -75,7 +75,7 @@ def _service_status(state_directory: StateDirectory, service: Service, addresses
         "restarts": record.get("restarts", 0),
         "address": addresses.endpoint,
         "health": addresses.health,
-        "metrics": address_of(addresses.metrics_host, addresses.metrics_port),
+        "metrics": addresses.metrics,
         "http": addresses.http_url,
         "enroll": None if addresses.enroll_port is None else f"{addresses.host}:{addresses.enroll_port}",
         "trust_domain": addresses.trust_domain,

@@ -38,7 +38,30 @@ def follow_moved_directory(
                 f"state_directory in {path} is {named}, which does not exist, and {here} holds no control plane either: "
                 "restore one of them, or correct the setting"
             )
+    _refuse_lost_state(state_directory, services)
     _follow_context(state_directory)
+
+
+def _refuse_lost_state(state_directory: StateDirectory, services: Sequence[Service]) -> None:
+    """Raise `StartFailed` when a service that has served here has lost its state, from which it would make a new one."""
+    from keyreeve.context import Context
+    from keyreeve.errors import ContextInvalid
+
+    try:
+        served = Context.load(state_directory.context).endpoints if state_directory.context.exists() else {}
+    except ContextInvalid:
+        served = {}
+    for service in services:
+        path = state_directory.config(service.name)
+        if service.name not in served or not service.has_database or not path.exists():
+            continue
+        state = Path(str(read_config(path).get("state_directory", state_directory.state(service.name))))
+        if not state.is_dir() or not any(state.iterdir()):
+            raise StartFailed(
+                f"{state} is empty or gone, but {state_directory.context} names the {service.name} service that has been "
+                f"there, and nothing is made anew in its place: restore {state} from a backup, or delete the whole control "
+                "plane with `keyreeve reset`"
+            )
 
 
 def _name_state(config: Path, state: Path) -> None:

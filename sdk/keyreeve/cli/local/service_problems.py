@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from keyreeve.cli.clock_check import WITHOUT_PROXY
-from keyreeve.cli.supervision.local_services import Addresses, address_of, dialed
+from keyreeve.cli.supervision.local_services import Addresses
 
 _ANSWER_SECONDS = 3.0
 _PROBLEMS = {
@@ -15,9 +15,9 @@ _PROBLEMS = {
 
 def problems_of(addresses: Addresses) -> list[str]:
     """Return what a service's metrics say against it; empty also when it has no page of metrics."""
-    if addresses.metrics_port is None:
+    if addresses.metrics is None:
         return []
-    url = f"http://{address_of(dialed(addresses.metrics_host), addresses.metrics_port)}/metrics"
+    url = f"http://{addresses.metrics}/metrics"
     try:
         with WITHOUT_PROXY.open(url, timeout=_ANSWER_SECONDS) as page:
             return list(problems_in(page.read().decode(errors="replace")))

@@ -35,6 +35,7 @@ from keyreeve.cli.supervision.local_services import (
     ca_of,
     is_free,
     read_addresses,
+    stale_addresses,
     write_config,
 )
 from keyreeve.cli.supervision.service_program import NotThereYet, require_module
@@ -93,6 +94,8 @@ def bring_up(
         created = _write_configs(
             state_directory, services, trust_domain=trust_domain or DEFAULT_TRUST_DOMAIN, first_port=first_port
         )
+        for line in _stale_addresses(state_directory, services):
+            report(line)
         running = supervisor_of(state_directory)
         if running is None:
             report("starting")
@@ -148,6 +151,12 @@ def _write_configs(
         # A service that is added later joins the trust domain of the CA.
         trust_domain = addresses.trust_domain if service.is_ca else trust_domain
     return created
+
+
+def _stale_addresses(state_directory: StateDirectory, services: Sequence[Service]) -> Iterator[str]:
+    endpoints = {service.name: read_addresses(state_directory, service).endpoint for service in services}
+    for service in services:
+        yield from stale_addresses(state_directory, service, endpoints)
 
 
 def _remove_unused_settings(state_directory: StateDirectory, services: Sequence[Service]) -> None:

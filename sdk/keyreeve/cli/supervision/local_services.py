@@ -5,7 +5,7 @@ import os
 import random
 import socket
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ from typing import Any
 from keyreeve.cli.supervision.state_directory import StateDirectory, read_file, write_file
 from keyreeve.errors import FileUnusable
 from keyreeve.files import PRIVATE
+from keyreeve.targets import is_loopback
 
 LOOPBACK = "127.0.0.1"
+UNIX = "unix:"
 DEFAULT_TRUST_DOMAIN = "dev.localhost"
 DEFAULT_PORT = 7443
 DEFAULT_DIRECTORY = ".keyreeve"
@@ -86,8 +88,9 @@ class Addresses:
     trust_domain: str
     host: str
     port: int
-    health_port: int
-    metrics_port: int
+    health_port: int | None
+    """None: there is no health listener, or `health_host` is a socket in the file system."""
+    metrics_port: int | None
     http_url: str
     """Base URL of its plain-HTTP listener; empty: there is none."""
     http_port: int | None
@@ -95,23 +98,30 @@ class Addresses:
     enroll_port: int | None
     """None: there is no enrollment listener."""
     health_host: str = LOOPBACK
-    """Where its health is asked."""
+    """Where its health is asked; also `unix:PATH`."""
     metrics_host: str = LOOPBACK
     ssh_port: int | None = None
     """None: there is no SSH listener."""
 
     @property
     def ports(self) -> tuple[int, ...]:
-        listening = (self.port, self.health_port, self.metrics_port)
-        return (*listening, *(port for port in (self.http_port, self.enroll_port, self.ssh_port) if port is not None))
+        others = (self.health_port, self.metrics_port, self.http_port, self.enroll_port, self.ssh_port)
+        return (self.port, *(port for port in others if port is not None))
 
     @property
     def endpoint(self) -> str:
         return address_of(self.host, self.port)
 
     @property
-    def health(self) -> str:
-        return address_of(self.health_host, self.health_port)
+    def health(self) -> str | None:
+        """The gRPC target of its health listener; None where there is none."""
+        if self.health_host.startswith(UNIX):
+            return self.health_host
+        return None if self.health_port is None else address_of(self.health_host, self.health_port)
+
+    @property
+    def metrics(self) -> str | None:
+        return None if self.metrics_port is None else address_of(self.metrics_host, self.metrics_port)
 
 
 def dialed(host: str) -> str:
@@ -145,27 +155,45 @@ def read_addresses(state_directory: StateDirectory, service: Service) -> Address
     try:
         listen = _section(document, service, "listen")
         metrics = _section(document, service, "metrics")
-        enroll = document.get("enroll", document.get("enrol"))  # the earlier name
+        http = _section(document, service, "http")
+        enroll = _section(document, service, "enroll") or dict(document.get("enrol") or {})  # the earlier name
+        http_url = os.environ.get(f"KEYREEVE_{service.name.upper()}_HTTP_URL") or (
+            document["http_url"] if service.is_ca else document.get("http_url", "")
+        )
+        health_host, health_port = str(listen.get("health_host", LOOPBACK)), _port(listen["health_port"])
+        is_socket = health_host.startswith(UNIX)
         return Addresses(
             trust_domain=str(document["trust_domain"]),
             host=str(listen["host"]),
             port=int(listen["port"]),
-            health_port=int(listen["health_port"]),
-            metrics_port=int(metrics["port"]),
-            http_url=str(document["http_url"] if service.is_ca else document.get("http_url", "")),
-            http_port=int(document["http"]["port"]) if "http" in document else None,
-            enroll_port=None if enroll is None else int(enroll["port"]),
-            health_host=str(listen.get("health_host", LOOPBACK)),
+            health_port=None if is_socket else health_port,
+            metrics_port=_port(metrics["port"]),
+            http_url=str(http_url),
+            http_port=_port(http.get("port")),
+            enroll_port=_port(enroll.get("port")),
+            health_host=LOOPBACK if is_socket and health_port is None else health_host,
             metrics_host=str(metrics.get("host", LOOPBACK)),
-            ssh_port=_ssh_port(document),
+            ssh_port=_port((document.get("ssh") or {}).get("port")),
         )
     except (KeyError, TypeError, ValueError) as problem:
         raise FileUnusable(f"{path} lacks or misspells a setting that `keyreeve up` wrote: {problem}") from problem
 
 
-def _ssh_port(document: Mapping[str, Any]) -> int | None:
-    port = (document.get("ssh") or {}).get("port")
-    return None if port is None else int(port)
+def _port(value: object) -> int | None:
+    return None if value in (None, "null") else int(str(value))
+
+
+def stale_addresses(state_directory: StateDirectory, service: Service, endpoints: Mapping[str, str]) -> Iterator[str]:
+    """Say where the settings of a service name an address on this machine that another service no longer has."""
+    path = state_directory.config(service.name)
+    document = read_config(path)
+    named = {f"services.{name}": (name, (document.get("services") or {}).get(name)) for name in service.calls}
+    told = service.told_of_restarts_by
+    named["vault.membership_address"] = told, (document.get("vault") or {}).get("membership_address")
+    for setting, (name, value) in named.items():
+        addresses = [value] if isinstance(value, str) else list(value or ())
+        if name in endpoints and addresses and endpoints[name] not in addresses and all(map(is_loopback, addresses)):
+            yield f"{service.name}: {setting} in {path} is {', '.join(addresses)}, but {name} listens on {endpoints[name]}"
 
 
 def read_config(path: Path) -> dict[str, Any]:

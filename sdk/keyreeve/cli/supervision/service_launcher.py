@@ -8,7 +8,6 @@ It keeps its process id when it becomes the program, so that the supervisor watc
 """
 
 import os
-import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,8 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
-from keyreeve.cli.local.health import is_serving
-from keyreeve.cli.supervision.local_services import Addresses, Service, dialed, read_addresses, read_config
+from keyreeve.cli.local.health import is_listening, is_serving
+from keyreeve.cli.supervision.local_services import Addresses, Service, read_addresses, read_config
 from keyreeve.cli.supervision.service_program import NotThereYet, ask
 from keyreeve.cli.supervision.state_directory import StateDirectory, write_file
 from keyreeve.errors import KeyreeveError, StartFailed
@@ -63,7 +62,7 @@ class Launcher:
     def _wait_for(self, ca: Addresses, seconds: float) -> None:
         until = self.clock() + seconds
         # The connection is tried first, since asking imports gRPC while the CA needs the processor to start.
-        while not (_listens(dialed(ca.health_host), ca.health_port) and is_serving(ca)):
+        while not (is_listening(ca) and is_serving(ca)):
             if self.clock() > until:
                 raise StartFailed(f"the CA does not serve after {seconds:g} s")
             time.sleep(POLL_SECONDS)
@@ -77,14 +76,6 @@ class Launcher:
         except NotThereYet:
             raise StartFailed("the CA's local socket does not answer") from None
         return str(made["token"])
-
-
-def _listens(host: str, port: int) -> bool:
-    try:
-        socket.create_connection((host, port), timeout=1.0).close()
-    except OSError:
-        return False
-    return True
 
 
 def _log(line: str) -> None:
