@@ -48,6 +48,27 @@ def test_a_database_or_user_that_does_not_exist_is_named(postgresql_server: Serv
     )
 
 
+def test_a_user_that_may_not_log_in_or_connect_and_options_that_libpq_does_not_know_are_named(
+    postgresql_server: Server, tmp_path: Path
+) -> None:
+    name = f"closed_{uuid.uuid4().hex}"
+    for statement in (
+        f"CREATE ROLE {name}_out NOLOGIN",
+        f"CREATE ROLE {name}_in LOGIN",
+        f"CREATE DATABASE {name}",
+        f"REVOKE CONNECT ON DATABASE {name} FROM PUBLIC",
+    ):
+        postgresql_server.execute(statement)
+    url = postgresql_server.url(name)
+    assert "not permitted to log in" in refusal(url.replace("keyreeve@", f"{name}_out@"), tmp_path)
+    assert "permission denied for database" in refusal(url.replace("keyreeve@", f"{name}_in@"), tmp_path)
+    option = "&" if "?" in url else "?"
+    assert "invalid sslmode value" in refusal(f"{url}{option}sslmode=perhaps", tmp_path)
+    assert "invalid connection option" in refusal(f"{url}{option}nonsense=1", tmp_path)
+    for statement in (f"DROP DATABASE {name}", f"DROP ROLE {name}_in", f"DROP ROLE {name}_out"):
+        postgresql_server.execute(statement)
+
+
 def test_an_sql_ascii_database_is_refused(postgresql_server: Server, tmp_path: Path) -> None:
     name = f"ascii_{uuid.uuid4().hex}"
     postgresql_server.execute(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0")

@@ -141,6 +141,10 @@ _NEVER = (
     "server does not support SSL",
     "certificate verify failed",
     "does not match host name",
+    "permission denied for database",
+    "is not permitted to log in",
+    "invalid sslmode value",
+    "invalid connection option",
 )
 """Parts of libpq's messages for a connection that no further attempt can open."""
 
