@@ -3,6 +3,7 @@
 It is the inverse of a service's translation into `google.rpc.Status`.
 """
 
+import ipaddress
 import os
 from collections.abc import Iterator
 from datetime import timedelta
@@ -13,6 +14,7 @@ from google.protobuf.message import DecodeError
 
 from keyreeve import errors
 from keyreeve.errors import DOMAIN, KeyreeveError, Violation
+from keyreeve.targets import is_loopback, split
 
 if TYPE_CHECKING:
     from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
@@ -51,13 +53,30 @@ def deadline_passed(service: str) -> errors.DeadlinePassed:
 def _by_proxy(service: str) -> str:
     """Name the proxy through which gRPC has dialed a service; empty when there is none."""
     address = service.rpartition(" at ")[2] or service
-    if "," in address or any(name in address for name in ("127.", "localhost", "[::1]")):
+    try:
+        host, _ = split(address)
+        if "," in address or is_loopback(address) or _is_excepted(host):
+            return ""
+    except ValueError:  # without a port, or a socket
         return ""
     for variable in ("grpc_proxy", "https_proxy", "http_proxy"):  # in gRPC's order
         if proxy := os.environ.get(variable):
             host = proxy.rpartition("@")[2]  # without credentials
             return f" through the proxy {host} of {variable}"
     return ""
+
+
+def _is_excepted(host: str) -> bool:
+    """Whether gRPC dials a host without the proxy: `no_grpc_proxy` or `no_proxy` has its end, or a network with it."""
+    listed = next(filter(None, map(os.environ.get, ("no_grpc_proxy", "no_proxy"))), "")
+    return any(host.endswith(each) or _is_in(host, each) for each in map(str.strip, listed.split(",")) if each)
+
+
+def _is_in(host: str, network: str) -> bool:
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(network, strict=False)
+    except ValueError:
+        return False
 
 
 def _error_of_code(code: grpc.StatusCode, text: str, service: str) -> KeyreeveError:

@@ -88,6 +88,32 @@ def test_a_connection_that_fails_is_told_in_plain_words(text: str, said: str) ->
     assert error.message.startswith(said)
 
 
+@pytest.mark.parametrize(
+    ("address", "except_", "proxied"),
+    [
+        ("ca.example.test:7443", "", True),
+        ("10.127.0.5:7443", "", True),
+        ("localhost.example.test:7443", "", True),
+        ("10.127.0.5:7443", "10.0.0.0/8", False),
+        ("ca.example.test:7443", "other.test, .example.test", False),
+        ("ca.example.test:7443", "example.org", True),
+        ("127.0.0.2:7443", "", False),
+        ("[::1]:7443", "", False),
+        ("localhost:7443", "", False),
+    ],
+)
+def test_a_proxy_is_named_where_grpc_dials_it(
+    monkeypatch: pytest.MonkeyPatch, address: str, except_: str, *, proxied: bool
+) -> None:
+    for variable in ("grpc_proxy", "http_proxy", "no_grpc_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("https_proxy", "http://ann:hunter2@proxy.test:3128")
+    monkeypatch.setenv("no_proxy", except_)
+    error = error_from_rpc(Failure("Connection refused"), f"ca at {address}")
+    assert ("through the proxy proxy.test:3128 of https_proxy" in error.message) is proxied
+    assert "hunter2" not in error.message
+
+
 def test_a_prompt_at_the_end_of_input_says_that_nothing_was_done(tmp_path: Path) -> None:
     (tmp_path / ".keyreeve").mkdir()
     (tmp_path / ".keyreeve" / "ca.yaml").write_text("trust_domain: dev.localhost\n")
