@@ -107,7 +107,9 @@ def test_a_member_gets_a_server_certificate_for_its_own_name_and_for_no_other(ca
         assert told.violations
     address = refused(lambda: certificates.sign("mtls", server_csr("web.example.test"), names=[Name.ip("10.0.0.1")]))
     assert address.reason == "NAME_REFUSED"
-    assert certificates.sign("mtls", server_csr("web.example.test")).serial
+    both = parsed(certificates.sign("mtls", server_csr("web.example.test")))
+    usages = both.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert set(usages) == {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
 
 
 @pytest.mark.parametrize(
