@@ -3,12 +3,13 @@
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TextIO
 
+from keyreeve.cli.exit_codes import print_error
 from keyreeve.durations import in_words
 
 
@@ -67,6 +68,12 @@ def table(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> str:
     )
 
 
+def tell_of_more(rest: Iterator[object], limit: int) -> None:
+    """Say on standard error that a list has more than the `limit` that is printed."""
+    if next(rest, None) is not None:
+        print_error(f"only the newest {limit} are printed; --limit prints more")
+
+
 def fields(document: Mapping[str, object]) -> str:
     """Format a mapping, one field per line; lists take one line per value."""
     width = max((len(key) for key in document), default=0)
@@ -118,12 +125,13 @@ class Printer:
         if chosen:
             self._stream.write(chosen if chosen.endswith("\n") else chosen + "\n")
 
-    def rows(self, columns: Sequence[str], rows: Sequence[Mapping[str, object]], *, brief: str) -> None:
+    def rows(self, columns: Sequence[str], rows: Sequence[Mapping[str, object]], *, brief: str, none: str = "") -> None:
         """Print a list as a table of `columns`, or a document of all fields.
 
-        With `--quiet` only the column `brief` is printed.
+        With `--quiet` only the column `brief` is printed. `none` is the text for an empty list.
         """
-        self.answer([dict(row) for row in rows], table(columns, rows), brief="".join(f"{row[brief]}\n" for row in rows))
+        text = table(columns, rows) if rows or not none else none
+        self.answer([dict(row) for row in rows], text, brief="".join(f"{row[brief]}\n" for row in rows))
 
     def item(self, document: Mapping[str, object], *, brief: str) -> None:
         """Print one resource, one field per line."""

@@ -1,5 +1,6 @@
 """Places of output are tried first; files that are no certificates or are odd ones; spellings of serial numbers and times."""
 
+import base64
 import os
 import subprocess
 import sys
@@ -7,20 +8,33 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import typer
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs7, pkcs12
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    pkcs7,
+    pkcs12,
+)
 from cryptography.x509.oid import NameOID
 
 from keyreeve import errors
+from keyreeve.audit.v1 import audit_service_pb2 as audit_pb
 from keyreeve.ca.v1 import certificate_service_pb2 as pb
 from keyreeve.cli.calling import read_past
 from keyreeve.cli.certificates.serial_numbers import read_serials
 from keyreeve.keys import make_csr
+from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
 from keyreeve.values import Name
 from support.command_line import Run
+from support.der_writer import bit_string, integer, oid, sequence, tlv
 from support.fake_ca_server import FakeCa
+from support.peer_certificates import TestCa
+from support.sdk_calls import OPERATION
 
 SERIAL = "406ddc42c000068ab06689dd4ad10bba"
 KEY = ec.derive_private_key(5, ec.SECP256R1())
@@ -193,7 +207,103 @@ def test_revoking_many_wants_a_condition_and_a_span_that_can_match(fake: FakeCa,
     none = run("cert", "revoke-many", "--reason", "superseded", "--issued-before", "30d")
     assert none.code == 1
     assert "no valid certificate matches" in none.err
-    assert [each.method.rpartition("/")[2] for each in fake.received] == ["ListCertificates"]
+    assert fake.methods() == ["ListCertificates"]
+
+
+def test_revoking_many_shows_the_count_and_asks_first_and_sends_instants_of_the_past(
+    fake: FakeCa, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def certificate(number: int, age: timedelta) -> pb.Certificate:
+        made = pb.Certificate(name=f"certificates/{number:032x}", state=pb.CERTIFICATE_STATE_VALID)
+        made.issue_time.FromDatetime(datetime.now(UTC) - age)
+        return made
+
+    listed = [
+        certificate(1, timedelta(seconds=5)),
+        certificate(2, timedelta(days=40)),
+        certificate(3, timedelta(days=50)),
+    ]
+    fake.answer("ListCertificates", pb.ListCertificatesResponse(certificates=listed))
+    fake.answer("RevokeCertificates", OPERATION)
+    asked: list[str] = []
+
+    def answer(question: str, *, abort: bool) -> None:
+        asked.append(question)
+        if len(asked) == 1:
+            raise typer.Abort
+
+    monkeypatch.setattr(typer, "confirm", answer)
+    old = ("cert", "revoke-many", "--reason", "superseded", "--no-wait", "--issued-before", "30d")
+    assert run(*old).code != 0
+    assert fake.methods() == ["ListCertificates"]
+    assert run(*old).code == 0
+    assert asked == ["Revoke 2 certificates? It cannot be undone."] * 2
+    sent = fake.received[-1].request.issued_before_time.ToDatetime(UTC)
+    assert abs(datetime.now(UTC) - timedelta(days=30) - sent) < timedelta(minutes=1)
+
+
+def test_spans_that_match_nothing_say_so_and_impossible_ones_are_refused(fake: FakeCa, run: Run) -> None:
+    fake.answer("ListCertificates", pb.ListCertificatesResponse())
+    fake.answer("ListAuditRecords", audit_pb.ListAuditRecordsResponse(at_end=True))
+    assert run("cert", "list", "--expires-before", "1h").out == "no certificate matches\n"
+    assert run("cert", "list", "--expires-before", "1h", "-o", "json").document == []
+    assert run("audit", "list", "--since", "1h").out == "no record matches\n"
+    calls = len(fake.received)
+    assert run("audit", "list", "--since", "1h", "--until", "2h").code == 2
+    assert len(fake.received) == calls
+
+
+def test_a_list_that_is_cut_says_so(fake: FakeCa, run: Run) -> None:
+    fake.answer("ListOperations", operation_pb.ListOperationsResponse(operations=[OPERATION] * 3))
+    cut = run("operation", "list", "--limit", "2", "-q")
+    assert len(cut.out.split()) == 2
+    assert "only the newest 2" in cut.err
+    assert run("operation", "list", "--limit", "3").err == ""
+
+
+def test_conditions_of_the_ledger_are_refused_beside_a_serial_number(fake: FakeCa, run: Run) -> None:
+    for option in (("--state", "valid"), ("--profile", "server"), ("--limit", "1"), ("--own",)):
+        assert run("cert", "list", SERIAL, *option).code == 2
+    assert fake.received == []
+
+
+def test_a_file_that_is_no_request_is_told_before_anything_is_sent(fake: FakeCa, run: Run, tmp_path: Path) -> None:
+    certificate = x509.load_pem_x509_certificate(odd())
+    files = {
+        "private key": KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+        "certificate": certificate.public_bytes(Encoding.PEM),
+        "PKCS #12": pkcs12.serialize_key_and_certificates(b"web", KEY, certificate, None, NoEncryption()),
+        "must never be sent": b"PuTTY-User-Key-File-2: ecdsa-sha2-nistp256\n",
+    }
+    for told, data in files.items():
+        (tmp_path / "file").write_bytes(data)
+        done = run("cert", "sign", "--csr", tmp_path / "file")
+        assert done.code != 0
+        assert told in done.err
+        assert "nothing has been sent" in done.err
+    for told in ("private key", "PKCS #12", "must never be sent"):
+        (tmp_path / "file").write_bytes(files[told])
+        for command in (("profile", "apply", "web"), ("profile", "simulate", "web")):
+            done = run(*command, tmp_path / "file")
+            assert done.code == 2
+            assert "nothing has been sent" in done.err
+    assert fake.received == []
+
+
+def test_a_form_that_fails_after_all_names_the_certificate_that_was_issued(
+    fake: FakeCa, run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "full" / "fullchain.pem").mkdir(parents=True)
+    (tmp_path / "full" / "root.pem").write_text("")
+    assert run("cert", "issue", "a.test", "--out", tmp_path / "full", "--form", "fullchain").code == 2
+    (tmp_path / "full" / "chain.pem").mkdir()
+    assert run("cert", "issue", "a.test", "--out", tmp_path / "full").code == 2
+    assert fake.received == []
+    fake.context.estate_bundle.write_bytes(TestCa.root("another").pem)
+    done = run("cert", "issue", "a.test", "--out", tmp_path / "web", "--form", "root")
+    assert done.code == 2
+    leaf = x509.load_pem_x509_certificate((tmp_path / "web/certificate.pem").read_bytes())
+    assert f"cert get {leaf.serial_number:032x}" in done.err
 
 
 def test_list_shows_all_pages_without_the_cas_own(fake: FakeCa, run: Run) -> None:
@@ -263,6 +373,79 @@ def test_a_certificate_that_cannot_be_read_whole_says_what_can(run: Run, tmp_pat
     assert f"{7:032x}" in done.out
     assert "cannot be read" in done.out or "ip:" in done.out
     assert "Traceback" not in done.err
+
+
+def test_a_pkcs7_object_that_is_broken_or_no_signed_data_says_so(run: Run, tmp_path: Path) -> None:
+    data = bytes.fromhex("301306092a864886f70d010701a00604046869210a")  # CMS data (RFC 5652, 4)
+    for label, der in (("PKCS7", data), ("CMS", data), ("PKCS7", b"broken")):
+        pem = f"-----BEGIN {label}-----\n{base64.b64encode(der).decode()}\n-----END {label}-----\n"
+        (tmp_path / "odd.pem").write_bytes(pem.encode() + odd())
+        done = run("cert", "inspect", tmp_path / "odd.pem")
+        assert done.code == 0
+        assert "cannot be read" in done.out
+        assert f"{7:032x}" in done.out
+        assert read_serials(str(tmp_path / "odd.pem")) == [f"{7:032x}"]
+
+
+def certificate_of(subject: bytes, key: bytes = b"", extensions: bytes = b"") -> bytes:
+    """A certificate with a signature of zeros around the given parts, in DER."""
+    algorithm = sequence(oid("1.2.840.10045.4.3.2"))
+    validity = sequence(tlv(0x17, b"310101000000Z"), tlv(0x17, b"310201000000Z"))
+    name = sequence(tlv(0x31, sequence(oid("2.5.4.3"), subject)))
+    spki = key or KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    more = tlv(0xA3, sequence(extensions)) if extensions else b""
+    version = tlv(0xA0, integer(2))
+    return sequence(
+        sequence(version, integer(7), algorithm, name, validity, name, spki, more), algorithm, bit_string(bytes(8))
+    )
+
+
+WEB = tlv(0x0C, b"web")
+USAGE = sequence(oid("2.5.29.15"), tlv(0x04, bit_string(b"\x80", 7)))
+GOST_KEY = sequence(
+    sequence(oid("1.2.643.7.1.1.1.1"), sequence(oid("1.2.643.2.2.35.1"))), bit_string(tlv(0x04, bytes(64)))
+)
+
+
+@pytest.mark.parametrize(
+    "der",
+    [
+        certificate_of(WEB, extensions=USAGE + USAGE),
+        certificate_of(WEB, key=GOST_KEY),
+        certificate_of(tlv(0x14, b"M\xfcl\x1be")),
+    ],
+    ids=["duplicate extension", "GOST key", "T61 subject"],
+)
+def test_a_certificate_of_an_odd_kind_is_inspected(run: Run, tmp_path: Path, der: bytes) -> None:
+    (tmp_path / "odd.der").write_bytes(der)
+    done = run("cert", "inspect", tmp_path / "odd.der")
+    assert done.code == 0, done.err
+    assert f"{7:032x}" in done.out
+    assert "\x1b" not in done.out
+    assert "Traceback" not in done.err
+
+
+def test_a_certificate_that_cannot_be_read_at_all_says_why(run: Run, tmp_path: Path) -> None:
+    whole = certificate_of(WEB)
+    (tmp_path / "odd.der").write_bytes(whole.replace(b"310101000000Z", b"319901000000Z"))
+    done = run("cert", "inspect", tmp_path / "odd.der")
+    assert done.code == 0
+    assert "certificate" in done.out
+    assert "cannot be read" in done.out
+
+
+def test_a_crl_of_an_odd_kind_is_inspected(run: Run, tmp_path: Path) -> None:
+    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "odd\x1b[2J")])
+    builder = x509.CertificateRevocationListBuilder().issuer_name(issuer).last_update(START).next_update(END)
+    whole = builder.sign(KEY, hashes.SHA256()).public_bytes(Encoding.DER)
+    (tmp_path / "odd.crl").write_bytes(whole)
+    done = run("cert", "inspect", tmp_path / "odd.crl")
+    assert done.code == 0
+    assert "CRL" in done.out
+    assert "\x1b" not in done.out
+    text = f"-----BEGIN X509 CRL-----\n{base64.b64encode(whole[:-9]).decode()}\n-----END X509 CRL-----\n"
+    (tmp_path / "cut.pem").write_text(text)
+    assert "cannot be read" in run("cert", "inspect", tmp_path / "cut.pem").out
 
 
 def test_text_for_terminals_is_escaped(run: Run, tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """`keyreeve cert revoke`, `cert revoke-many`, `crl` and `operation`: requests and output."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
 
+from keyreeve.ca.v1 import authority_service_pb2 as authority_pb
 from keyreeve.ca.v1 import certificate_service_pb2 as pb
 from keyreeve.ca.v1 import crl_reason_pb2
 from keyreeve.errors import RevocationListNotFound
@@ -78,6 +79,39 @@ def test_a_list_is_fetched_in_der(run: Run, fake: FakeCa, tmp_path: Path) -> Non
     assert done.code == 0, done.err
     assert len(x509.load_der_x509_crl((tmp_path / "list.crl").read_bytes())) == 2
     assert run("crl", "fetch", "estate-2", "--out", tmp_path / "missing" / "list.crl").code == 2
+
+
+def test_the_lists_of_all_cas_are_fetched_or_the_file_stays_as_it_was(run: Run, fake: FakeCa, tmp_path: Path) -> None:
+    def authority(name: str, state: int, days: int) -> authority_pb.Authority:
+        made = authority_pb.Authority(name=f"authorities/{name}")
+        made.kind = authority_pb.AUTHORITY_KIND_INTERMEDIATE
+        made.hierarchy = authority_pb.HIERARCHY_ESTATE
+        made.key_type = authority_pb.AUTHORITY_KEY_TYPE_P256
+        made.state = state  # type: ignore[assignment]
+        made.not_after_time.FromDatetime(datetime.now(UTC) + timedelta(days=days))
+        return made
+
+    two = [
+        authority("active", authority_pb.AUTHORITY_STATE_ACTIVE, 9),
+        authority("revoked", authority_pb.AUTHORITY_STATE_REVOKED, 9),
+    ]
+    without = [
+        authority("expired", authority_pb.AUTHORITY_STATE_RETIRING, -9),
+        authority("pending", authority_pb.AUTHORITY_STATE_PENDING, 9),
+        authority("retired", authority_pb.AUTHORITY_STATE_RETIRED, 9),
+    ]
+    out = tmp_path / "crls.pem"
+    fake.answer("ListAuthorities", authority_pb.ListAuthoritiesResponse(authorities=[*two, *without]))
+    fake.answer("GetRevocationList", a_list())
+    assert run("crl", "fetch", "--all", "--out", out).code == 0
+    good = out.read_bytes()
+    assert good.count(b"BEGIN X509 CRL") == 2
+    fake.script("GetRevocationList", a_list(), RevocationListNotFound("there is none"))
+    missing = run("crl", "fetch", "--all", "--out", out)
+    assert missing.code == 1
+    fake.answer("ListAuthorities", authority_pb.ListAuthoritiesResponse(authorities=without))
+    assert run("crl", "fetch", "--all", "--out", out).code == 1
+    assert out.read_bytes() == good
 
 
 def test_a_list_that_is_not_there_is_refused(run: Run, fake: FakeCa) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from keyreeve.cli.calling import control_plane, load_context
 from keyreeve.cli.options import ContextFile, Output, Quiet, ServiceName
-from keyreeve.cli.printing import Format, Printer, moment
+from keyreeve.cli.printing import Format, Printer, moment, tell_of_more
 from keyreeve.errors import AuditTampered, FileUnusable
 
 if TYPE_CHECKING:
@@ -40,8 +40,12 @@ def list_records(
     reason: Reason = "",
     resource: Resource = "",
     id: Id = "",  # noqa: A002  # the option's name
-    since: Annotated[str | None, typer.Option("--since", help="Time such as 2031-05-04T12:00:00Z.")] = None,
-    until: Annotated[str | None, typer.Option("--until", help="Time such as 2031-05-04T12:00:00Z.")] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", help="Only those at or after a time, or of the last 30d, 12h, ...")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", help="Only those before a time, or older than 30d, 12h, ...")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many, the newest.")] = 50,
     service: ServiceName = "ca",
     context: ContextFile = None,
@@ -56,6 +60,9 @@ def list_records(
 
     from keyreeve.cli.calling import read_past
 
+    first, last = read_past(since), read_past(until)
+    if first is not None and last is not None and first >= last:
+        raise typer.BadParameter(f"no record can be from {moment(first)} on and before {moment(last)}")
     with control_plane(context) as client:
         found = client.service(service).audit.list(
             newest_first=True,
@@ -65,11 +72,12 @@ def list_records(
             reason=reason,
             resource=resource,
             id=id,
-            since=read_past(since),
-            until=read_past(until),
+            since=first,
+            until=last,
         )
         rows = [_row(one) for one in islice(found, limit)][::-1]
-    Printer(output, quiet=quiet).rows(_COLUMNS, rows, brief="call_id")
+        tell_of_more(found, limit)
+    Printer(output, quiet=quiet).rows(_COLUMNS, rows, brief="call_id", none="no record matches")
 
 
 @app.command("follow")

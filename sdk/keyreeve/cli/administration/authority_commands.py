@@ -89,7 +89,7 @@ def create_authority(
     unconstrained: Annotated[
         bool,
         typer.Option(
-            "--unconstrained", help="Without name constraints, for mbedTLS (docs/authorities.md); estate only."
+            "--unconstrained", help="Without name constraints, for mbedTLS (docs/deployment.md); estate only."
         ),
     ] = False,
     context: ContextFile = None,

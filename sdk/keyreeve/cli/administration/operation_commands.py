@@ -7,7 +7,7 @@ import typer
 
 from keyreeve.cli.calling import control_plane
 from keyreeve.cli.options import ContextFile, Output, Quiet, ServiceName
-from keyreeve.cli.printing import Format, Printer, fields, moment, table
+from keyreeve.cli.printing import Format, Printer, fields, moment, table, tell_of_more
 
 if TYPE_CHECKING:
     from keyreeve.operation_values import Operation, Waiting
@@ -30,7 +30,9 @@ def list_operations(
 ) -> None:
     """List operations, newest first."""
     with control_plane(context) as client:
-        found = list(islice(client.service(service).operations.list(), limit))
+        listed = client.service(service).operations.list()
+        found = list(islice(listed, limit))
+        tell_of_more(listed, limit)
     columns = (*_COLUMNS, "waiting") if any(one.waiting for one in found) else _COLUMNS
     Printer(output, quiet=quiet).answer(
         [operation_fields(one) for one in found],

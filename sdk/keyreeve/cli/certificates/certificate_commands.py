@@ -1,5 +1,7 @@
 """`keyreeve cert`: request, inspect, verify and renew certificates."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -102,23 +104,36 @@ def issue_certificate(
     password = None if password_file is None else read_password(password_file)
     for each in form or ():
         check_form(each, has_key=True, has_password=password is not None)
+    also = {each: folder.path / FILE_NAMES[each] for each in form or ()}
     key = make_key(KeyType(key_type))
-    with folder.tried(), control_plane(context) as client:
+    with folder.tried(also.values()), control_plane(context) as client:
+        if FileForm.ROOT in also and not client.context.estate_bundle.exists():
+            raise FileUnusable(f"{client.context.estate_bundle}, which has the roots, does not exist")
         signed = client.certificates.sign(
             profile, make_csr(key, names), lifetime=span, authority=authority, common_name=common_name
         )
         bundle = client.context.estate_bundle
-    save_private_key(folder.key, key)
-    folder.save(signed)
-    material = Material(signed.certificate_der, signed.chain_der, _roots(bundle), key, password, name)
-    also = {each: folder.path / FILE_NAMES[each] for each in form or ()}
-    for each, path in also.items():
-        write_bytes(path, render(each, material), mode=mode_of(each))
+    with _told_as_issued(signed):
+        save_private_key(folder.key, key)
+        folder.save(signed)
+        material = Material(signed.certificate_der, signed.chain_der, _roots(bundle), key, password, name)
+        for each, path in also.items():
+            write_bytes(path, render(each, material), mode=mode_of(each))
     printer = Printer(output, quiet=quiet)
     files = {"key": str(folder.key), "file": str(folder.certificate), "chain": str(folder.chain)}
     files |= {each.value: str(path) for each, path in also.items()}
     text = _issued_text(printer, signed, folder=folder.path, name=name, profile=profile, bundle=bundle)
     printer.answer(signed_fields(signed) | files, text, brief=str(folder.certificate))
+
+
+@contextmanager
+def _told_as_issued(signed: "SignedCertificate") -> Iterator[None]:
+    """Name the serial of a certificate that has been issued when its files cannot be written."""
+    try:
+        yield
+    except (FileUnusable, BrokenPipeError):
+        print_error(f"the certificate has been issued: `{command_name()} cert get {signed.serial}` writes it again")
+        raise
 
 
 def _roots(bundle: Path) -> list[bytes]:
@@ -191,13 +206,10 @@ def sign_csr(
     printer = Printer(output, quiet=quiet)
     if printer.is_text and signed.ignored:
         print_error("\n".join(f"left out: {what}" for what in signed.ignored))
-    data = render(form, Material(signed.certificate_der, signed.chain_der, _roots(bundle)))
-    try:
+    with _told_as_issued(signed):
+        data = render(form, Material(signed.certificate_der, signed.chain_der, _roots(bundle)))
         if out != STANDARD_STREAM or output is Format.TABLE:
             write_bytes(out, data)
-    except (FileUnusable, BrokenPipeError):
-        print_error(f"the certificate has been issued: `{command_name()} cert get {signed.serial}` writes it again")
-        raise
     if out != STANDARD_STREAM:
         printer.answer(
             signed_fields(signed) | {"file": str(out)},

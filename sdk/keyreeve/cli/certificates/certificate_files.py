@@ -8,7 +8,7 @@ import secrets
 import select
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,8 +58,8 @@ class Folder:
         return self.path / "chain.pem"
 
     @contextmanager
-    def tried(self) -> Iterator[None]:
-        """Create the directory and try to write in it; what was created is removed when the body fails.
+    def tried(self, others: Iterable[Path] = ()) -> Iterator[None]:
+        """Create the directory and try to write each of its files, and `others`; what was created is removed when the body fails.
 
         Raises `FileUnusable`.
         """
@@ -71,7 +71,8 @@ class Folder:
                     self.path.chmod(0o755)  # whatever the umask is: others must not put files beside the key
             except OSError as problem:
                 raise FileUnusable(f"cannot create {self.path}: {problem.strerror}") from problem
-            check_writable(self.key)
+            for each in (self.key, self.certificate, self.chain, *others):
+                check_writable(each)
             yield
         except BaseException:
             for each in missing:

@@ -1,6 +1,7 @@
 """`keyreeve crl`: show and download CRLs."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -114,19 +115,18 @@ def fetch_crl(
 
 
 def _all_lists(client: "Client") -> "list[RevocationList]":
-    """Return the full list of each CA that is active, retiring or revoked."""
+    """Return the full list of each CA that is active, retiring or revoked, and has not expired.
+
+    Raises `RevocationListNotFound` when one is missing: programs that check every CRL refuse what it has signed.
+    """
     from keyreeve.errors import RevocationListNotFound
     from keyreeve.values import AuthorityState
 
-    found: list[RevocationList] = []
-    for authority in client.authorities.list():
-        if authority.state in {AuthorityState.PENDING, AuthorityState.RETIRED}:
-            continue
-        try:
-            found.append(client.certificates.revocation_list(authority.name, None))
-        except RevocationListNotFound:
-            continue  # one that has expired, or was activated a moment ago
-    return found
+    now, without = datetime.now(UTC), {AuthorityState.PENDING, AuthorityState.RETIRED}
+    in_use = [each for each in client.authorities.list() if each.state not in without and each.not_after > now]
+    if not in_use:
+        raise RevocationListNotFound("no CA is in use; nothing has been written")
+    return [client.certificates.revocation_list(each.name, None) for each in in_use]
 
 
 def _pem(lists: "Sequence[RevocationList]") -> bytes:

@@ -14,6 +14,8 @@ _PEM = re.compile(rb"-----BEGIN ([^\r\n-]{1,64})-----(.*?)-----END [^\r\n-]{1,64
 _CERTIFICATES = {b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE"}
 _REQUESTS = {b"CERTIFICATE REQUEST", b"NEW CERTIFICATE REQUEST"}
 
+_X509_KINDS = {"a certificate": "certificate", "a certificate revocation list": "CRL"}
+
 Document = dict[str, Any]
 
 
@@ -46,7 +48,10 @@ def _pem_documents(text: bytes) -> Iterator[Document]:
         elif label == b"X509 CRL":
             yield _crl(der)
         elif label in {b"PKCS7", b"CMS"}:
-            yield from _pkcs7(der)
+            try:
+                yield from _pkcs7(der)
+            except ValueError as problem:
+                yield {"kind": "PKCS #7", "problem": f"cannot be read: {_line(problem)}"}
         else:
             yield {"kind": text_of(label.decode("latin-1").lower()), "bytes": len(der)}
 
@@ -56,16 +61,23 @@ def _without_headers(body: bytes) -> bytes:
 
 
 def _der_documents(data: bytes, text: bytes, password: bytes | None) -> Iterator[Document]:
+    from keyreeve.request_container import kind_of_der
+
     if data[:1] != b"\x30":
         try:
             data = base64.b64decode(b"".join(text.split()), validate=True)
         except ValueError:
             return
+    refused = {}
     for read in (_certificate, _request, _crl):
         document = read(data)
         if "problem" not in document:
             yield document
             return
+        refused[document["kind"]] = document
+    if (kind := _X509_KINDS.get(kind_of_der(data))) is not None:
+        yield refused[kind]
+        return
     try:
         yield from _pkcs7(data)
     except ValueError:

@@ -125,13 +125,11 @@ def verify_certificate(
 
 def _use_of(certificate: "x509.Certificate") -> str:
     from keyreeve.cli.certificates.certificate_files import describe
+    from keyreeve.cli.certificates.trust_checks import server_name
 
-    usages = describe(certificate)["usages"]
-    return (
-        " as a server"
-        if isinstance(usages, list) and "serverAuth" in usages and "clientAuth" not in usages
-        else " as a client"
-    )
+    if server_name(certificate) is None:
+        return " as a client"
+    return " as a server and a client" if "clientAuth" in describe(certificate)["usages"] else " as a server"
 
 
 def list_certificates(
@@ -166,6 +164,8 @@ def list_certificates(
     from keyreeve.values import CertificateState
 
     before = read_instant(expires_before)
+    if which is not None and any((authority, profile, identity, state, expires_before, limit, own)):
+        raise typer.BadParameter("conditions, --limit and --own are for the whole ledger, not for a SERIAL or FILE")
     with control_plane(context) as client:
         if which is not None:
             found = _those_known(client, read_serials(which))
@@ -183,7 +183,7 @@ def list_certificates(
             found = sorted(wanted, key=_age, reverse=True) if limit is None else nlargest(limit, wanted, key=_age)
         rows = [certificate_row(each) for each in found]
     columns = ("serial", "identity", "profile", "state", "issued_at", "not_after")
-    Printer(output, quiet=quiet).rows(columns, rows, brief="serial")
+    Printer(output, quiet=quiet).rows(columns, rows, brief="serial", none="no certificate matches")
 
 
 def _those_known(client: "Client", serials: Sequence[str]) -> "list[Certificate]":

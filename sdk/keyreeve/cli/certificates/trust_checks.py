@@ -123,8 +123,10 @@ def verify_for(
         raise CertificateUntrusted(
             f"{_failure(name)}: the CA {missing!r}, which has signed it or its chain, is neither in the file nor among the roots"
         )
-    if name is None:
-        name = _name_for_server(leaf)
+    if name is None and (server := server_name(leaf)) is not None:
+        chain = verify_for(roots, presented, server, now)
+        if not _is_for_clients(leaf):  # which no client verification accepts
+            return chain
     try:
         if name is not None and not name.startswith("spiffe://"):
             return builder.build_server_verifier(_subject(name)).verify(leaf, others)
@@ -150,8 +152,15 @@ def _missing_issuer(leaf: "x509.Certificate", known: "Sequence[x509.Certificate]
     return None
 
 
-def _name_for_server(leaf: "x509.Certificate") -> str | None:
-    """Return a name of a certificate that is for servers alone, which no client verification accepts."""
+def _is_for_clients(leaf: "x509.Certificate") -> bool:
+    from cryptography import x509
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
+    return ExtendedKeyUsageOID.CLIENT_AUTH in leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+
+
+def server_name(leaf: "x509.Certificate") -> str | None:
+    """Return a DNS name or IP address of a certificate that is for servers; None for one that is not."""
     from cryptography import x509
     from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -160,7 +169,7 @@ def _name_for_server(leaf: "x509.Certificate") -> str | None:
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (x509.ExtensionNotFound, ValueError):
         return None
-    if ExtendedKeyUsageOID.SERVER_AUTH not in usages or ExtendedKeyUsageOID.CLIENT_AUTH in usages:
+    if ExtendedKeyUsageOID.SERVER_AUTH not in usages:
         return None
     dns = [name.replace("*", "any", 1) for name in names.get_values_for_type(x509.DNSName)]
     return next(iter([*dns, *map(str, names.get_values_for_type(x509.IPAddress))]), None)
