@@ -56,29 +56,29 @@ async def test_a_row_copied_over_another_does_not_open_and_the_alarm_names_the_r
         assert await vault.secret(bill) == "canary-new"
 
 
-@pytest.mark.parametrize("column", ["owner_key", "resource_key"])
 async def test_a_row_that_is_found_under_the_name_of_another_is_used_for_nothing(
-    column: str, settings: CredentialsSettings, caplog: pytest.LogCaptureFixture
+    settings: CredentialsSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
+    prague, paris = parse_resource(PRAGUE), parse_resource(".../_dns/paris.test")
     async with opened(settings) as vault:
         bill = await vault.put("sales", "o=I/cn=Bill", "canary-bill")
-        ann = parse_owner("o=I/cn=Ann" if column == "owner_key" else "o=I/cn=Bill")
-        paris = parse_resource(PRAGUE if column == "owner_key" else ".../_dns/paris.test")
         entries, store = vault.context.entries, vault.context.store
-        await vault.overwrite(bill, {"owner_key": ann.key, "resource_key": paris.key})
-        found = await store.read(lambda tx: tx.entries.find("sales", ann, paris))
         value = EntryValue("ann", EntryKind.PASSWORD, Plaintext.of("canary-ann"))
-        for act in (
-            lambda: entries.open_stored(store, found),
-            lambda: store.write(lambda tx: entries.upsert(tx, "sales", ann, paris, value)),
-            lambda: store.write(lambda tx: entries.create(tx, "sales", ann, paris, value)),
-            lambda: store.write(lambda tx: entries.delete_chosen(tx, "sales", ann, paris)),
-        ):
-            caplog.clear()
-            with pytest.raises(errors.EntryDamaged, match="names of another") as refused:
-                await act()
-            assert f"INTEGRITY ALARM: {bill.name}" in caplog.text
-            assert "canary" not in refused.value.message + caplog.text
+        for owner, resource in ((parse_owner("o=I/cn=Ann"), prague), (bill.owner, paris)):
+            await vault.overwrite(bill, {"owner_key": owner.key, "resource_key": resource.key})
+            place = ("sales", owner, resource)
+            found = await store.read(lambda tx, place=place: tx.entries.find(*place))
+            for act in (
+                lambda found=found: entries.open_stored(store, found),
+                lambda place=place: store.write(lambda tx: entries.upsert(tx, *place, value)),
+                lambda place=place: store.write(lambda tx: entries.create(tx, *place, value)),
+                lambda place=place: store.write(lambda tx: entries.delete_chosen(tx, *place)),
+            ):
+                caplog.clear()
+                with pytest.raises(errors.EntryDamaged, match="names of another") as refused:
+                    await act()
+                assert f"INTEGRITY ALARM: {bill.name}" in caplog.text
+                assert "canary" not in refused.value.message + caplog.text
 
 
 @pytest.mark.parametrize("field", ["owner", "resource", "user_name", "domain", "kind", "encryption"])
@@ -213,9 +213,9 @@ async def test_a_thousand_flipped_bits_never_make_a_wrong_password(settings: Cre
             assert await vault.secret(entry) == passwords[owner]
 
 
-async def test_flipped_bits_of_a_key_file_never_make_other_contents(settings: CredentialsSettings) -> None:
+async def test_flipped_bits_of_a_key_file_never_make_other_contents(tmp_path: Path) -> None:
     random_ = random.Random(20)
-    async with opened(settings) as vault:
+    async with opened(vault_settings(tmp_path)) as vault:
         context = vault.context
         files, space = KeyFiles(context.vault, context.now, lambda _row, _why: None), Space("sales", SPACE.server)
         contents = {name: Plaintext.of(f"contents of {name}") for name in ("a.key", "b.key", "c.key")}
