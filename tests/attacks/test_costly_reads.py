@@ -11,20 +11,28 @@ import grpc
 import pytest
 from cryptography import x509
 
-from keyreeve import errors
-from keyreeve.keys import make_key
-from keyreeve.values import CrlReason
+from keyreeve import Client, errors
+from keyreeve.values import CrlReason, SignedCertificate, SignItem
 from keyreeve_ca.certificates.serials import SERIAL_BYTES
 from keyreeve_ca.revocation.known_revocations import LOOK_SECONDS
+from keyreeve_chassis.audit.log import SqlAuditLog
+from keyreeve_chassis.database.opening import READERS
 from support.running_ca import AUDITOR, MEMBER, OPERATOR, RunningCa, own_ca, quick_lint, server_csr, unique
 from support.waiting import wait_for
 
 __all__ = ["own_ca", "quick_lint"]
 
-SECONDS = 3.0
+SECONDS = 2.0
 AT_ONCE = 24
 SOON = 1.0
 """Seconds for a halt and a revocation, beyond what one takes without the reads."""
+FILLED = 200
+"""Certificates in the ledger when the reads begin."""
+KEPT = 0.07
+"""Of what the good client gets alone; reads, signatures and both clients share one process and its lock."""
+GIVEN_UP = 0.1
+"""Seconds after which a caller gives up."""
+VERIFY = "/keyreeve.audit.v1.AuditService/VerifyAuditChain"
 CHECK = "/grpc.health.v1.Health/Check"
 READS: dict[str, tuple[str, Callable[[Any], object]]] = {
     "verifying the audit log": (AUDITOR, lambda client: client.ca.audit.verify()),
@@ -58,29 +66,70 @@ def flood(ca: RunningCa, name: str) -> Iterator[Counter[str]]:
             thread.join()
 
 
+def fill(client: Client) -> list[SignedCertificate]:
+    """Fill the ledger."""
+    csr = server_csr(f"{unique('web')}.example.test")
+    signed = []
+    for _ in range(FILLED // 100):
+        outcomes = client.certificates.sign_many([SignItem("server", csr)] * 100)
+        signed += [one for one in outcomes if isinstance(one, SignedCertificate)]
+    assert len(signed) == FILLED
+    return signed
+
+
+def sign_for(client: Client, seconds: float) -> list[SignedCertificate]:
+    """Sign one certificate after the other for so long."""
+    until, signed, csr = time.monotonic() + seconds, [], server_csr(f"{unique('web')}.example.test")
+    while time.monotonic() < until:
+        signed.append(client.certificates.sign("server", csr))
+    return signed
+
+
 @pytest.mark.sqlite_first
 @pytest.mark.parametrize("name", READS)
 def test_costly_reads_of_one_caller_stop_no_issuance_no_halt_and_no_revocation(own_ca: RunningCa, name: str) -> None:
     ca, good = own_ca, own_ca.client("operators/operator/good")
-    key = make_key()
-    others = [good.certificates.sign("server", server_csr(f"{unique('web')}.example.test", key=key)) for _ in range(20)]
+    others = fill(good)
     began = time.monotonic()
     good.certificates.revoke(others[0].serial, CrlReason.SUPERSEDED)
     alone = time.monotonic() - began
+    before = len(sign_for(good, SECONDS / 2)) * 2
     with flood(ca, name) as seen:
-        until, signed = time.monotonic() + SECONDS, []
-        while time.monotonic() < until:
-            signed.append(good.certificates.sign("server", server_csr(f"{unique('web')}.example.test", key=key)))
+        signed = sign_for(good, SECONDS)
         began = time.monotonic()
         good.certificates.revoke(signed[0].serial, CrlReason.SUPERSEDED)
         revoked = time.monotonic()
         good.issuance.halt("under load")
         halted = time.monotonic()
-    assert len(signed) > 5
+    print(f"{name}: {len(signed)} of {before} signed, {dict(seen)}")
+    assert len(signed) > before * KEPT
     assert revoked - began < SOON + alone
     assert halted - revoked < SOON + alone
     assert seen["answered"] > 0
     assert "REVOCATIONS_STALE" not in seen
+
+
+def test_a_read_whose_caller_gives_up_keeps_its_turn_and_no_second_thread_reads_for_such_callers(
+    own_ca: RunningCa, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ca, ended, begun = own_ca, threading.Event(), list[None]()
+
+    def work(*_: object) -> None:
+        begun.append(None)
+        ended.wait(60)
+
+    monkeypatch.setattr(SqlAuditLog, "verify", lambda log, *_: log.read(work))
+    verify = ca.channel(AUDITOR).unary_unary(VERIFY)
+    good = ca.client("operators/operator/good")
+    try:
+        for _ in range(READERS + 1):
+            with pytest.raises(grpc.RpcError) as late:
+                verify(b"", timeout=GIVEN_UP)
+            assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert good.certificates.sign("server", server_csr(f"{unique('web')}.example.test")).serial
+        assert len(begun) == 1
+    finally:
+        ended.set()
 
 
 def test_a_worker_hears_of_a_revocation_while_all_threads_that_read_for_its_callers_are_busy(own_ca: RunningCa) -> None:

@@ -230,7 +230,7 @@ class CertificateServicer:
         if min(request.restore_generation, request.after_seq) < 0:
             raise invalid("after_seq", "must not be negative")
         position, caller = (request.restore_generation, request.after_seq), caller_of(call)
-        async for update in self.watches.watch(position, partial(_may_see, caller), partial(self.costly.turn, call)):
+        async for update in self.watches.watch(position, partial(_may_see, caller), partial(self.costly.read, call)):
             yield pb.RevokedCertificatesUpdate(
                 restore_generation=update.restore_generation,
                 seq=update.seq,
@@ -257,8 +257,7 @@ class CertificateServicer:
             found = tx.certificate_page(wanted, after=after, limit=page.size + 1)
             return found, tx.revocations.of([row.serial for row in found.rows])
 
-        async with self.costly.turn(call):
-            found, revoked = await self.store.read(read)
+        found, revoked = await self.costly.read(call, lambda: self.store.read(read))
         rows = found.rows
         last = rows[page.size - 1].serial if len(rows) > page.size else found.next
         return pb.ListCertificatesResponse(

@@ -1,7 +1,6 @@
 """Certificates as they are revoked: for admins all, for others their own."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -36,17 +35,17 @@ class RevocationWatches:
         self,
         position: tuple[int, int],
         may_see: Callable[[StoredCertificate], bool],
-        turn: Callable[[], AbstractAsyncContextManager[None]],
+        in_turn: Callable[[Callable[[], Awaitable[RevokedCertificates]]], Awaitable[RevokedCertificates]],
     ) -> AsyncIterator[RevokedCertificates]:
         """Updates after a restore generation and number, or from now on when the number is 0.
 
-        Pages of the past are read in `turn`.
+        Pages of the past are read `in_turn`.
         """
         generation, after = position[0], position[1] or None
         wait, first, behind = self.reads.follower(), True, after is not None
         while True:
-            async with turn() if behind else nullcontext():
-                found = await self.reads.read(after, partial(_read, after))
+            page = partial(self.reads.read, after, partial(_read, after))
+            found = await (in_turn(page) if behind else page())
             if first and after is not None and (found.restore_generation != generation or after > found.seq):
                 after = None  # of another history
                 continue

@@ -57,15 +57,17 @@ class AuditServicer:
         until = request.end_time.ToMilliseconds() if request.HasField("end_time") else None
         page = self.pages.open(call, request)
         position, _, seen = page.after.partition(":")
-        async with self.costly.turn(call):
-            found = await self.log.page(
+        found = await self.costly.read(
+            call,
+            lambda: self.log.page(
                 _wanted(request, since, until),
                 (int(position), int(seen)) if page.after else None,
                 limit=page.size,
                 newest_first=request.newest_first,
                 since=since,
                 until=until,
-            )
+            ),
+        )
         at_end = found.at_end
         return pb.ListAuditRecordsResponse(
             records=[_message(one) for one in found.records],
@@ -79,8 +81,8 @@ class AuditServicer:
         page = self.pages.open(call, request)
         after, _, position = page.after.partition(":")
         start = (int(after), int(position)) if page.after else (_number(request.after_checkpoint), 0)
-        async with self.costly.turn(call):
-            entries, following = await self.log.entries(*start, page.size if request.page_size else 500)
+        most = page.size if request.page_size else 500
+        entries, following = await self.costly.read(call, lambda: self.log.entries(*start, most))
         spki = await self.log.spki()
         return pb.ListAuditEntriesResponse(
             entries=[_entry(one, spki) for one in entries],
@@ -94,8 +96,7 @@ class AuditServicer:
         if after:
             await self.log.signed(after)
         witnessed = [Witnessed(w.checkpoint, w.digest) for w in request.witnessed]
-        async with self.costly.turn(call):
-            found = await self.log.verify(after, _VERIFY_LINKS, witnessed)
+        found = await self.costly.read(call, lambda: self.log.verify(after, _VERIFY_LINKS, witnessed))
         return pb.VerifyAuditChainResponse(
             checkpoint=found.k,
             done=found.done,
@@ -112,8 +113,8 @@ class AuditServicer:
         if request.consistent_with:
             old = await self.log.signed(_number(request.consistent_with, "consistent_with"))
             try:
-                async with self.costly.turn(call):
-                    proof = await self.log.proof(Checkpoint.decode(old.body), Checkpoint.decode(signed.body))
+                between = Checkpoint.decode(old.body), Checkpoint.decode(signed.body)
+                proof = await self.costly.read(call, lambda: self.log.proof(*between))
             except LookupError as missing:
                 raise AuditTampered(str(missing)) from None
         return pb.SignedCheckpoint(

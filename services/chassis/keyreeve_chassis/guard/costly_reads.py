@@ -4,13 +4,15 @@ One of them runs at a time in each servicer and process; few wait, and one calle
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import TypeVar
 
 from keyreeve_chassis.guard.admission import FairShare
 from keyreeve_chassis.guard.call import Call, caller_of
+
+T = TypeVar("T")
 
 MOST_WAITING = 16
 RETRY_AFTER = timedelta(seconds=1)
@@ -23,13 +25,28 @@ class CostlyReads:
     share: FairShare = field(default_factory=lambda: FairShare("costly reads", MOST_WAITING, RETRY_AFTER))
     turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 
-    @asynccontextmanager
-    async def turn(self, call: Call) -> AsyncIterator[None]:
-        """Wait for a turn, and have it while the context lasts. Raises `TooManyInFlight`."""
+    async def read(self, call: Call, read: Callable[[], Awaitable[T]]) -> T:
+        """Wait for a turn and read. Raises `TooManyInFlight`.
+
+        A read that has begun has its turn until it ends, also when the call is cancelled or at its deadline: the database
+        goes on with it.
+        """
         caller = str(caller_of(call))
         self.share.enter(caller)
         try:
-            async with self.turns:
-                yield
-        finally:
+            await self.turns.acquire()
+        except BaseException:
             self.share.leave(caller)
+            raise
+        reading = asyncio.ensure_future(_run(read))
+
+        def end(_: object) -> None:
+            self.turns.release()
+            self.share.leave(caller)
+
+        reading.add_done_callback(end)
+        return await asyncio.shield(reading)
+
+
+async def _run(read: Callable[[], Awaitable[T]]) -> T:
+    return await read()
