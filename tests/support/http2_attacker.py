@@ -70,9 +70,12 @@ class RawConnection:
         await self.close()
 
     @classmethod
-    async def connect(cls, address: str, context: ssl.SSLContext, seen: Seen) -> "RawConnection":
+    async def connect(
+        cls, address: str, context: ssl.SSLContext | None, seen: Seen, *, local: str | None = None
+    ) -> "RawConnection":
         host, _, port = address.rpartition(":")
-        reader, writer = await asyncio.open_connection(host, int(port), ssl=context)
+        local_address = None if local is None else (local, 0)
+        reader, writer = await asyncio.open_connection(host, int(port), ssl=context, local_addr=local_address)
         seen.connections += 1
         return cls(reader, writer, seen)
 

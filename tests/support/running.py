@@ -1,5 +1,7 @@
 """A chassis server on loopback for one test, with a movable clock and trust, and its clients."""
 
+import ssl
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -92,6 +94,25 @@ def pinned(options: Sequence[tuple[str, Any]] = (), *, service: str = "ca") -> l
     name = service_dns_name(service, TRUST_DOMAIN)
     # Channels with equal arguments share connections, and a test must not meet another's.
     return [("grpc.ssl_target_name_override", name), ("grpc.use_local_subchannel_pool", 1), *options]
+
+
+def client_tls(
+    server: Harness, leaf: Leaf | None, *, alpn: str | None = "h2", most: ssl.TLSVersion | None = None
+) -> ssl.SSLContext:
+    """TLS of a client with the certificate `leaf`, for connections without gRPC."""
+    context = ssl.create_default_context(cadata=server.hierarchies.control_root.pem.decode())
+    context.check_hostname = False
+    if alpn is not None:
+        context.set_alpn_protocols([alpn])
+    if most is not None:
+        context.maximum_version = most
+    if leaf is not None:
+        with tempfile.TemporaryDirectory() as directory:
+            chain, key = Path(directory) / "chain.pem", Path(directory) / "key.pem"
+            chain.write_bytes(leaf.chain_pem)
+            key.write_bytes(leaf.key_pem)
+            context.load_cert_chain(chain, key)
+    return context
 
 
 @asynccontextmanager

@@ -113,8 +113,7 @@ class FairShare:
 class ConnectionsPerPeer:
     """Counts, for each identity, the transport addresses that have a call in progress.
 
-    gRPC for Python does not tell when a connection opens or closes, so idle connections cannot be counted here; they
-    are closed by their maximum idle time and age. A connection without calls costs memory only.
+    Open connections, with calls or without, are counted where they are accepted (`rpc.sockets.transport`).
     """
 
     def __init__(self, most: int) -> None:

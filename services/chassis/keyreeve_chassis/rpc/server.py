@@ -26,7 +26,13 @@ from keyreeve_chassis.tls import LiveServerCredentials
 
 HEALTH_CALLS = 256
 """Calls, streams and connections of the plaintext listener, each; those of other listeners are not touched."""
+HEALTH_CONNECTIONS_PER_ADDRESS = 64
+"""Of that listener: the probes of a node come from one address, one connection each."""
+HEALTH_STREAMS_PER_CONNECTION = 2
+"""A check beside a watch. So one address has half of the calls."""
 _HEALTH_BYTES = 4096
+_HEALTH_IDLE = 30.0
+"""Seconds; longer than most intervals of probes that keep their connection."""
 
 _log = structlog.get_logger(__name__)
 
@@ -164,8 +170,18 @@ async def start_server(
 
 def _of_health(limits: ListenerLimits) -> ListenerLimits:
     """Return the limits of the listener that answers health to anyone: what asks there asks little."""
-    small = replace(limits.connection, request_bytes=_HEALTH_BYTES)
-    return replace(limits, connection=small, connections=min(limits.connections, HEALTH_CALLS))
+    small = replace(
+        limits.connection,
+        request_bytes=_HEALTH_BYTES,
+        streams=min(limits.connection.streams, HEALTH_STREAMS_PER_CONNECTION),
+        idle=min(limits.connection.idle, _HEALTH_IDLE),
+    )
+    return replace(
+        limits,
+        connection=small,
+        connections=min(limits.connections, HEALTH_CALLS),
+        connections_per_address=min(limits.connections_per_address, HEALTH_CONNECTIONS_PER_ADDRESS),
+    )
 
 
 def named(directory: Path | None, listener: str) -> Shared | None:

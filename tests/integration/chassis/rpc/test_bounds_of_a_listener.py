@@ -4,11 +4,9 @@ import asyncio
 import gc
 import socket
 import ssl
-import tempfile
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 
 import grpc
 import pytest
@@ -21,26 +19,8 @@ from keyreeve_chassis.tls import TlsFailed, TlsSession
 from support.echo_service import ECHO, WATCH, EchoRequest, EchoResponse, echo_service
 from support.http2_attacker import RawConnection, Seen, half_sent
 from support.peer_certificates import Hierarchies, Leaf
-from support.running import Harness, refused, serving
+from support.running import Harness, client_tls, refused, serving
 from support.waiting import wait_until
-
-
-def tls(
-    server: Harness, leaf: Leaf | None, *, alpn: str | None = "h2", most: ssl.TLSVersion | None = None
-) -> ssl.SSLContext:
-    context = ssl.create_default_context(cadata=server.hierarchies.control_root.pem.decode())
-    context.check_hostname = False
-    if alpn is not None:
-        context.set_alpn_protocols([alpn])
-    if most is not None:
-        context.maximum_version = most
-    if leaf is not None:
-        with tempfile.TemporaryDirectory() as directory:
-            chain, key = Path(directory) / "chain.pem", Path(directory) / "key.pem"
-            chain.write_bytes(leaf.chain_pem)
-            key.write_bytes(leaf.key_pem)
-            context.load_cert_chain(chain, key)
-    return context
 
 
 @asynccontextmanager
@@ -80,14 +60,14 @@ async def answered(server: Harness, name: str = "ann") -> bool:
 async def test_earlier_versions_of_tls_are_refused():
     async with serving([echo_service()]) as server:
         with pytest.raises((ssl.SSLError, ConnectionError)):
-            async with connected(server, tls(server, person(server), most=ssl.TLSVersion.TLSv1_2)):
+            async with connected(server, client_tls(server, person(server), most=ssl.TLSVersion.TLSv1_2)):
                 raise AssertionError("the handshake was completed")
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 async def test_tls_1_2_is_accepted_where_it_is_allowed_and_no_session_resumes(version):
     async with serving([echo_service()], tls_minimum="1.2") as server:
-        context = tls(server, person(server), most=version)
+        context = client_tls(server, person(server), most=version)
         host, port = server.address.split(":")
 
         def connect(session: ssl.SSLSession | None) -> tuple[ssl.SSLSession | None, str | None, bool | None]:
@@ -145,14 +125,14 @@ def test_a_resumed_session_ends_after_its_handshake():
 @pytest.mark.parametrize("alpn", [None, "http/1.1"])
 async def test_a_peer_that_does_not_speak_http2_is_disconnected(alpn):
     async with serving([echo_service()]) as server:
-        async with connected(server, tls(server, person(server), alpn=alpn)) as reader:
+        async with connected(server, client_tls(server, person(server), alpn=alpn)) as reader:
             assert await ended(reader)
         assert await answered(server)
 
 
 async def test_a_session_cannot_be_resumed():
     async with serving([echo_service()]) as server:
-        context = tls(server, person(server))
+        context = client_tls(server, person(server))
         host, port = server.address.split(":")
 
         def connect(session: ssl.SSLSession | None) -> tuple[ssl.SSLSession | None, bool | None]:
@@ -178,7 +158,7 @@ async def test_a_handshake_that_is_not_finished_in_time_is_ended():
 async def test_a_peer_that_says_nothing_after_its_handshake_is_disconnected():
     async with (
         serving([echo_service()], handshake_timeout=1) as server,
-        connected(server, tls(server, person(server))) as reader,
+        connected(server, client_tls(server, person(server))) as reader,
     ):
         assert await ended(reader)
 
@@ -221,7 +201,9 @@ async def test_nothing_is_read_from_a_caller_that_costs_too_much_for_nothing_and
     monkeypatch.setattr(limits, "_READING", (0.01, 0.001))
     async with serving([echo_service()], single_request_bytes=2 * 1024 * 1024) as server:
         seen = Seen()
-        connections = [await RawConnection.connect(server.address, tls(server, person(server)), seen) for _ in range(2)]
+        connections = [
+            await RawConnection.connect(server.address, client_tls(server, person(server)), seen) for _ in range(2)
+        ]
         fill = half_sent(ECHO, 50, 2 * 1024 * 1024)
         filling = [asyncio.ensure_future(fill(one)) for one in connections]
         resting = server.running._listener._resting
