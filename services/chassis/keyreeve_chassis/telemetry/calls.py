@@ -1,7 +1,5 @@
 """Telemetry of calls: metrics always, a log line for failures (or for all), a trace."""
 
-import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -9,8 +7,11 @@ import structlog
 
 from keyreeve.errors import InternalError, KeyreeveError
 from keyreeve_chassis.guard.call import Call
-from keyreeve_chassis.telemetry.line_limit import CALL, LineLimit
+from keyreeve_chassis.telemetry.line_limit import SOURCE
 from keyreeve_chassis.telemetry.metrics import NO_REASON, ServerMetrics
+
+CALL = "call"
+"""The text of lines about calls. The audit and the metrics have all calls."""
 
 _log = structlog.get_logger("keyreeve.calls")
 
@@ -46,11 +47,12 @@ class MethodTelemetry:
     """Telemetry of one method."""
 
     __slots__ = (
+        "_faults",
         "_labels",
-        "_lines",
         "_log_success",
         "_metrics",
         "_ok",
+        "_refusals",
         "_seconds",
         "_started",
     )
@@ -61,7 +63,6 @@ class MethodTelemetry:
         labels: tuple[str, str, str] = ("", "", ""),
         *,
         log_success: bool,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Look up the method's metrics, if any are kept, by `grpc_type`, `grpc_service` and `grpc_method`."""
         self._metrics = metrics
@@ -71,7 +72,9 @@ class MethodTelemetry:
             self._ok = metrics.handled.labels(*labels, "OK", NO_REASON)
             self._seconds = metrics.seconds.labels(*labels)
         self._log_success = log_success
-        self._lines = LineLimit(clock)
+        # Sources of lines: names of the contract, never of a caller, and mistakes of ours apart from what callers cause.
+        self._refusals = f"call of {labels[1]}/{labels[2]}"
+        self._faults = f"fault in {labels[1]}/{labels[2]}"
 
     def begin(self) -> None:
         """Record the start of a call."""
@@ -84,32 +87,26 @@ class MethodTelemetry:
             self._ok.inc()
             self._seconds.observe(seconds)
         if self._log_success:
-            _log.info(CALL, code="OK", **_facts(call, seconds))
+            _log.info(CALL, code="OK", **_facts(call, seconds), **{SOURCE: None})
 
     def fail(self, call: Call, error: KeyreeveError, seconds: float) -> None:
         """Record a refused or failed call."""
         self._count_failure(error.code, error.reason, seconds)
         facts = {"code": error.code, "reason": error.reason, "message": error.message, **_facts(call, seconds)}
         if isinstance(error, InternalError):
-            _log.error(CALL, **facts)
+            _log.error(CALL, **facts, **{SOURCE: self._faults})
         else:
-            self._write(facts)
+            _log.info(CALL, **facts, **{SOURCE: self._refusals})
 
     def cancel(self, call: Call, code: str, seconds: float) -> None:
         """Record a call that the caller cancelled or the transport ended at its deadline."""
         self._count_failure(code, NO_REASON, seconds)
-        self._write({"code": code, **_facts(call, seconds)})
+        _log.info(CALL, code=code, **_facts(call, seconds), **{SOURCE: self._refusals})
 
     def _count_failure(self, code: str, reason: str, seconds: float) -> None:
         if self._metrics is not None:
             self._metrics.handled.labels(*self._labels, code, reason).inc()
             self._seconds.observe(seconds)
-
-    def _write(self, facts: dict[str, object]) -> None:
-        """Write a line, unless there were too many: a caller who is always refused must not fill the disk."""
-        omitted = self._lines.admit(CALL)
-        if omitted is not None:
-            _log.info(CALL, **facts, **({"omitted_before": omitted} if omitted else {}))
 
 
 def _facts(call: Call, seconds: float) -> dict[str, object]:

@@ -20,7 +20,7 @@ import structlog
 from structlog.contextvars import bound_contextvars, merge_contextvars
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from keyreeve_chassis.telemetry.line_limit import CALL, LineLimit
+from keyreeve_chassis.telemetry.line_limit import KEPT_FROM_CALLS, SOURCE, LineLimit
 
 REDACTED = "***"
 LEVELS = ("debug", "info", "warning", "error")
@@ -99,10 +99,13 @@ class _Limit:
         self._lines = lines
 
     def __call__(self, _: WrappedLogger, __: str, event: EventDict) -> EventDict:
-        text = event.get("event")
-        if text == CALL:  # limited for each method (calls.py)
-            return event
-        omitted = self._lines.admit(str(text))
+        if SOURCE in event:  # a call (calls.py)
+            source = event.pop(SOURCE)
+            if source is None:
+                return event
+            omitted = self._lines.admit(source, keep=KEPT_FROM_CALLS)
+        else:
+            omitted = self._lines.admit(str(event.get("event")))
         if omitted is None:
             raise structlog.DropEvent
         if omitted:

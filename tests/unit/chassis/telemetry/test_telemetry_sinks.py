@@ -4,19 +4,22 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from types import SimpleNamespace
 
 import pytest
+import structlog
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from structlog.testing import capture_logs
+from structlog.testing import LogCapture
 
 from keyreeve.errors import FieldInvalid, InternalError
 from keyreeve.identity import Caller, Role, SpiffeId
 from keyreeve_chassis.guard.call import Call
 from keyreeve_chassis.plain_http.metrics_page import serve_metrics
 from keyreeve_chassis.telemetry import calls, line_limit, metrics, tracing
+from keyreeve_chassis.telemetry.logging import _Limit
 
 ANN = Caller(SpiffeId.parse("spiffe://example.test/operators/admin/ann"), Role.ADMIN, 1)
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -55,22 +58,59 @@ def test_a_failure_is_a_spans_status_without_its_text(traced, failure, status):
     assert "s3cret" not in span.to_json()
 
 
-def test_a_caller_who_is_refused_again_and_again_does_not_fill_the_log():
-    seconds = [7.0]
-    telemetry = calls.MethodTelemetry(None, log_success=False, clock=lambda: seconds[0])
+@pytest.fixture
+def lines():
+    """The lines that are written, with a clock in `seconds`."""
+    seconds, before = [7.0], structlog.get_config()
+    limit = _Limit(line_limit.LineLimit(lambda: seconds[0]))
+    capture = LogCapture()
+    structlog.configure(processors=[limit, capture])
+    yield SimpleNamespace(seconds=seconds, written=capture.entries)
+    structlog.configure(**before)
+
+
+def test_a_caller_who_is_refused_again_and_again_does_not_fill_the_log(lines):
+    telemetry = calls.MethodTelemetry(None, log_success=False)
     call, refusal = Call("/x.Y/Z", ANN, request_id="mine-1234"), FieldInvalid("no")
-    with capture_logs() as lines:
-        for _ in range(line_limit.BURST + 10):
-            telemetry.fail(call, refusal, 0.001)
-        telemetry.cancel(call, "CANCELLED", 0.001)
-        telemetry.fail(call, InternalError("a mistake of ours"), 0.001)
-        seconds[0] += 1
-        for _ in range(10):
-            telemetry.fail(call, refusal, 0.001)
+    for _ in range(line_limit.BURST + 10):
+        telemetry.fail(call, refusal, 0.001)
+    telemetry.cancel(call, "CANCELLED", 0.001)
+    telemetry.fail(call, InternalError("a mistake of ours"), 0.001)
+    lines.seconds[0] += 1
+    for _ in range(10):
+        telemetry.fail(call, refusal, 0.001)
+    lines = lines.written
     reasons = [line.get("reason") for line in lines]
     assert reasons == ["FIELD_INVALID"] * line_limit.BURST + ["INTERNAL"] + ["FIELD_INVALID"] * line_limit.PER_SECOND
     assert [line.get("omitted_before") for line in lines[-2:]] == [None, None]
     assert lines[line_limit.BURST + 1]["omitted_before"] == 11
+    assert line_limit.SOURCE not in lines[0]
+
+
+def test_refused_calls_of_all_methods_together_are_capped_and_leave_lines_to_others(lines):
+    telemetry = calls.CallTelemetry()
+    methods = [telemetry.of("unary", "x.Y", f"Z{number}") for number in range(60)]
+    call, refusal = Call("/x.Y/Z", ANN), FieldInvalid("no")
+
+    def flood() -> int:
+        before = len(lines.written)
+        for method in methods:
+            for _ in range(line_limit.BURST):
+                method.fail(call, refusal, 0.001)
+        return len(lines.written) - before
+
+    assert flood() == line_limit.BURST_OF_ALL - line_limit.KEPT_FROM_CALLS
+    lines.seconds[0] += 1
+    assert flood() == line_limit.PER_SECOND_OF_ALL
+    structlog.get_logger().info("a halt")
+    assert lines.written[-1]["event"] == "a halt"
+
+
+def test_when_each_call_is_logged_none_is_left_out(lines):
+    telemetry = calls.MethodTelemetry(None, log_success=True)
+    for _ in range(line_limit.BURST_OF_ALL * 2):
+        telemetry.succeed(Call("/x.Y/Z", ANN), 0.001)
+    assert len(lines.written) == line_limit.BURST_OF_ALL * 2
 
 
 def test_tracing_is_off_without_an_endpoint():
