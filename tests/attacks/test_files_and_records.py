@@ -214,7 +214,8 @@ def test_files_of_a_new_certificate_ignore_a_permissive_umask(tmp_path: Path) ->
             save_key(files.key, make_key())
     finally:
         os.umask(before)
-    assert stat.S_IMODE(files.path.stat().st_mode) & 0o022 == 0
+    for created in (files.path, files.path.parent):
+        assert stat.S_IMODE(created.stat().st_mode) == 0o755
     assert stat.S_IMODE(files.key.stat().st_mode) == 0o600
 
 

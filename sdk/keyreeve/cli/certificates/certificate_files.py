@@ -66,9 +66,10 @@ class Folder:
         missing = [each for each in (self.path, *self.path.parents) if not each.exists()]
         try:
             try:
-                if not self.path.exists():
-                    self.path.mkdir(parents=True, exist_ok=True)
-                    self.path.chmod(0o755)  # whatever the umask is: others must not put files beside the key
+                for each in reversed(missing):  # whatever the umask is: others must not put files beside the key
+                    each.mkdir(mode=0o755, exist_ok=True)
+                if missing:
+                    self.path.chmod(0o755)
             except OSError as problem:
                 raise FileUnusable(f"cannot create {self.path}: {problem.strerror}") from problem
             for each in (self.key, self.certificate, self.chain, *others):
