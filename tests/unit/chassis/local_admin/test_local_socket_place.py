@@ -1,4 +1,5 @@
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,31 @@ def test_a_socket_whose_path_would_be_too_long_gets_a_short_one(length, kept):
     own = state / "run" / "coordinator.sock"
     assert len(os.fsencode(own)) == length
     assert (CaSettings(state_directory=state).coordinator_socket == own) is kept
+
+
+def socket_of_a_deep_state_directory() -> Path:
+    return CaSettings(state_directory=Path("/" + "s" * 200)).coordinator_socket
+
+
+def test_a_short_path_is_in_the_runtime_directory_where_no_other_user_can_make_it_first(tmp_path, monkeypatch):
+    tmp_path.chmod(0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert socket_of_a_deep_state_directory().parent.parent == tmp_path
+
+
+@pytest.mark.parametrize("fault", ["relative", "absent", "open to others", "of another user"])
+def test_a_runtime_directory_that_others_could_have_made_is_not_used(tmp_path, monkeypatch, fault):
+    place = tmp_path / "runtime"
+    if fault != "absent":
+        place.mkdir(mode=0o755 if fault == "open to others" else 0o700)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "runtime" if fault == "relative" else str(place))
+    if fault == "of another user":
+        other_user = os.geteuid() + 1
+        monkeypatch.setattr("os.geteuid", lambda: other_user)
+    chosen = socket_of_a_deep_state_directory().parent.parent
+    assert chosen not in {place, Path("runtime")}
+    assert chosen in {Path(f"/run/user/{os.geteuid()}"), Path(tempfile.gettempdir())}
 
 
 async def test_a_socket_directory_of_another_user_stops_the_start(tmp_path, monkeypatch):
