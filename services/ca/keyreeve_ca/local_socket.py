@@ -4,15 +4,20 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+from keyreeve.audit.record import Pairs
+from keyreeve.enrollment_token import EnrollmentToken
 from keyreeve.identity import Role
 from keyreeve_ca.authorities.recovery import Recovery
+from keyreeve_ca.enrollment.ports import StoredToken
 from keyreeve_ca.enrollment.tokens import EnrollmentTokens
-from keyreeve_ca.halt.service import HaltSwitch
+from keyreeve_ca.halt.service import HaltState, HaltSwitch
 from keyreeve_ca.issuance.context import CaContext
 from keyreeve_ca.issuance.serving_certificate import service_caller
 from keyreeve_ca.operators.first_operator import FirstOperator
 from keyreeve_ca.operators.ports import Actor
+from keyreeve_ca.store.ports import Transaction
 from keyreeve_chassis.audit.trail import CallRecord, Trail
+from keyreeve_chassis.idempotency.mutation import committed_with
 from keyreeve_chassis.local_admin.client import RECOVER_TRUST_TABLES
 from keyreeve_chassis.local_admin.socket import RecordedHandlers
 from keyreeve_chassis.processes import ipc
@@ -62,11 +67,14 @@ class LocalSocket:
         if name is not None:
             record.tell("name", str(name))
             by = str(service_caller(self.base.settings.trust_domain, self.base.settings.instance))
-            _, token = await self.base.store.write(
-                lambda tx: self.tokens.for_person(
-                    tx, self.tokens.operators.admit(tx, name, by), by, str(payload["address"])
-                )
-            )
+
+            def invite(tx: Transaction) -> EnrollmentToken:
+                person = self.tokens.operators.admit(tx, name, by)
+                stored, token = self.tokens.for_person(tx, person, by, str(payload["address"]))
+                tx.audit.append(record.of_success(_naming(stored)))
+                return token
+
+            token = await committed_with(record, self.base.store.write(invite))
             await self.first_operator.seen()
             log.warning("made a token for the admin %r, as the local socket was asked", name)
             document["invitation"] = {"name": name, "token": token.text(), "expires_at": token.expires_at}
@@ -84,9 +92,13 @@ class LocalSocket:
         settings, reason = self.base.settings, str(payload["reason"])
         record.tell("reason", reason)
         caller = str(service_caller(settings.trust_domain, settings.instance))
-        state = await self.base.store.write(
-            lambda tx: self.halt_switch.resume(tx, Actor(caller, caller), reason, alone=True)
-        )
+
+        def resume(tx: Transaction) -> HaltState:
+            state = self.halt_switch.resume(tx, Actor(caller, caller), reason, alone=True)
+            tx.audit.append(record.of_success())
+            return state
+
+        state = await committed_with(record, self.base.store.write(resume))
         log.warning("resumed issuance, as the local socket was asked: %s", reason)
         return {"resumed_at": state.resumed_at, "reason": reason}
 
@@ -94,15 +106,22 @@ class LocalSocket:
         settings = self.base.settings
         identity = f"spiffe://{settings.trust_domain}/services/{payload['service']}/{payload['instance']}"
         record.tell("identity", identity)
-        stored, token = await self.base.store.write(
-            lambda tx: self.tokens.create(
+
+        def create(tx: Transaction) -> EnrollmentToken:
+            stored, token = self.tokens.create(
                 tx,
                 creator=str(service_caller(settings.trust_domain, settings.instance)),
                 creator_role=Role.CA,
                 identity=identity,
                 address=str(payload["address"]),
             )
-        )
-        record.tell("token", f"enrollmentTokens/{stored.token_id.hex()}")
+            tx.audit.append(record.of_success(_naming(stored)))
+            return token
+
+        token = await committed_with(record, self.base.store.write(create))
         log.warning("made an enrollment token for %s, as the local socket was asked", identity)
         return {"identity": identity, "token": token.text(), "expires_at": token.expires_at}
+
+
+def _naming(token: StoredToken) -> Pairs:
+    return (("token", f"enrollmentTokens/{token.token_id.hex()}"),)

@@ -16,7 +16,10 @@ from keyreeve_ca.issuance.service import Issuance, SignItem, SignRequest
 from keyreeve_ca.issuance.serving_certificate import pem, service_caller
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
 from keyreeve_ca.ledger.ports import InProcess
+from keyreeve_ca.operators.ports import Operator
 from keyreeve_ca.operators.service import Operators
+from keyreeve_ca.store.ports import Transaction
+from keyreeve_chassis.audit.recording import system_event
 
 NEW_SECONDS = 2
 """For so long after it was made a process may not have heard of a record."""
@@ -42,7 +45,13 @@ class FirstOperator:
         except ValueError as wrong:
             raise errors.NameRefused(f"{name!r} cannot be an operator's name: {wrong}") from None
         caller = service_caller(snapshot.trust_domain, self.instance)
-        person = await self.issuance.store.write(lambda tx: self.operators.admit(tx, name, str(caller)))
+
+        def admit(tx: Transaction) -> Operator:
+            operator = self.operators.admit(tx, name, str(caller))
+            tx.audit.append(system_event("admit", self.operators.now(), (("operator", str(identity)),)))
+            return operator
+
+        operator = await self.issuance.store.write(admit)
         [outcome] = await self.issuance.sign(
             SignRequest(
                 caller=caller,
@@ -55,7 +64,7 @@ class FirstOperator:
         if isinstance(outcome, errors.KeyreeveError):
             raise outcome
         # The record may also be that of a first attempt, which a kill cut short.
-        if self.operators.now() - person.since <= NEW_SECONDS:
+        if self.operators.now() - operator.since <= NEW_SECONDS:
             await self.seen()
         snapshot = self.issuance.snapshot()  # it may have been reloaded while the certificate was signed
         authority = snapshot.authority(outcome.authority_id)

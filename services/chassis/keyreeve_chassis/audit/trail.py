@@ -78,6 +78,11 @@ class CallRecord:
         if self.head:
             self.prepare()
 
+    def of_success(self, results: Pairs = ()) -> bytes:
+        """Return the whole record of a call that succeeds, for the transaction that commits it (`committed_with`)."""
+        self.prepare()
+        return self.head + records.tail("OK", "", results)
+
     async def written_elsewhere(self) -> bool:
         """Whether a transaction has committed the record; waits until that is known."""
         done = self.entrusted

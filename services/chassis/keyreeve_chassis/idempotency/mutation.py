@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from keyreeve import errors
 from keyreeve.audit.record import head, prefix, tail
 from keyreeve_chassis.database.ports import Store
-from keyreeve_chassis.guard.call import Call, caller_of, payload_sha256, peer_of, request_id_of
+from keyreeve_chassis.guard.call import AuditRecord, Call, caller_of, payload_sha256, peer_of, request_id_of
 from keyreeve_chassis.idempotency.ports import MutationTransaction, StoredResponse, request_id_reused
 
 T = TypeVar("T")
@@ -107,7 +107,7 @@ class Mutations(Generic[TxT_co]):
         return await prepare(lambda act: self._run(_Mutation(call, request, act)))
 
     async def _run(self, mutation: "_Mutation[Any, M]") -> M:
-        return await committed_with(mutation.call, self.store.write(mutation))
+        return await committed_with(mutation.call.record, self.store.write(mutation))
 
 
 @dataclass(frozen=True)
@@ -155,11 +155,11 @@ class _Mutation(Generic[TxT, M]):
         return head(made, now, self.request.request_id, self.call.request_id, ()) + tail("OK", "", results)
 
 
-async def committed_with(call: Call, work: Coroutine[Any, Any, T]) -> T:
+async def committed_with(record: AuditRecord | None, work: Coroutine[Any, Any, T]) -> T:
     """Run what commits a call's audit record together with what it does: nothing else writes it if that succeeds."""
     done = asyncio.ensure_future(work)
-    if call.record is not None:
-        call.record.entrusted = done
+    if record is not None:
+        record.entrusted = done
     # A caller that goes away does not stop a commit half-way, and only its end says whether there is a record.
     return await asyncio.shield(done)
 

@@ -16,7 +16,10 @@ from keyreeve_chassis.processes import ipc
 from keyreeve_chassis.processes.refusals import StartRefused
 
 Act = Callable[[Any, CallRecord], Awaitable[object]]
-"""What a call does: told its payload (plain values), and the record that it may add to."""
+"""What a call does: told its payload (plain values), and the record that it may add to.
+
+One that changes something commits the record with it (`idempotency.mutation.committed_with`, `CallRecord.of_success`).
+"""
 
 
 @dataclass(frozen=True)

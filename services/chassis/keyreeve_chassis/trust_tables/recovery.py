@@ -3,7 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
+from keyreeve.audit.record import Pairs, clean
+from keyreeve_chassis.audit.trail import CallRecord
 from keyreeve_chassis.database.ports import Store
+from keyreeve_chassis.idempotency.mutation import committed_with
 from keyreeve_chassis.trust_tables.ports import Alteration, TrustRecords
 from keyreeve_chassis.trust_tables.watching import HasTrust, TrustWatch
 
@@ -26,20 +29,21 @@ def seal_at_start(trust: TrustRecords, *, ever_sealed: bool) -> bool:
     return False
 
 
-T = TypeVar("T", bound=HasTrust)
+T = TypeVar("T", bound="Recovering")
 
 
-class Record(Protocol):
-    """The audit record of the call."""
+class Recovering(HasTrust, Protocol):
+    """A transaction with trust tables and audit records."""
 
-    def tell(self, field: str, value: str) -> None: ...
+    @property
+    def audit(self) -> list[bytes]: ...
 
 
 async def recover_trust_tables(
     store: Store[T],
     watch: TrustWatch,
     payload: Any,  # noqa: ANN401 - plain values
-    record: Record,
+    record: CallRecord,
     *,
     sealed: Callable[[T], object] = lambda _: None,
 ) -> object:
@@ -54,15 +58,22 @@ async def recover_trust_tables(
         if seal:
             tx.trust.seal()
             sealed(tx)
+            tx.audit.append(record.of_success(_results(found, sealed="yes")))
         return found
 
-    found = await (store.write(work) if seal else store.read(work))
-    record.tell("sealed", "yes" if seal else "no")
-    record.tell("alterations", str(len(found)))
-    for one in found[:_RECORDED]:
-        record.tell("altered", str(one))
+    if seal:
+        found = await committed_with(record, store.write(work))
+    else:
+        found = await store.read(work)
+        for field, value in _results(found, sealed="no"):
+            record.tell(field, value)
     await store.read(watch.look_at_all)
     return {
         "sealed": seal,
         "alterations": [{"table": one.table, "key": one.key, "problem": str(one.problem)} for one in found],
     }
+
+
+def _results(found: Sequence[Alteration], *, sealed: str) -> Pairs:
+    altered = (("altered", clean(str(one))) for one in found[:_RECORDED])
+    return (("sealed", sealed), ("alterations", str(len(found))), *altered)

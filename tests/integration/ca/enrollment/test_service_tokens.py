@@ -40,7 +40,7 @@ def test_a_token_enrolls_the_instance_it_was_created_for(enrolling_ca: RunningCa
 
     def targets() -> dict[str, str] | None:
         for logged in enrolling_ca.client(AUDITOR).audit.list():
-            told = dict(logged.record.targets)
+            told = dict((*logged.record.targets, *logged.record.results))
             if logged.record.method == "keyreeve/local-socket/service_token" and told.get("identity") == identity:
                 return told
         return None
