@@ -15,7 +15,7 @@ from keyreeve_gateway.ports import Console, Services
 from keyreeve_gateway.settings import LegacySettings
 
 if TYPE_CHECKING:
-    from keyreeve_gateway.grammar.parsing import Parsed
+    from keyreeve_gateway.grammar.parsed import Parsed
 
 DONE = 0
 

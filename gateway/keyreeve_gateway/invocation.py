@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from keyreeve_gateway.grammar.parsing import Parsed
+from keyreeve_gateway.grammar.parsed import Parsed
 from keyreeve_gateway.ports import Console, Services
 from keyreeve_gateway.settings import LegacySettings
 from keyreeve_gateway.text import last_part

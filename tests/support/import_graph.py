@@ -7,6 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SOURCES = {
+    "keyreeve_agent": ROOT / "agent",
+    "keyreeve_gateway": ROOT / "gateway",
     "keyreeve": ROOT / "sdk",
     "keyreeve_chassis": ROOT / "services/chassis",
     "keyreeve_ca": ROOT / "services/ca",

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from keyreeve_gateway.grammar.model import Verb
+from keyreeve_gateway.grammar.parsed import Parsed
 from keyreeve_gateway.grammar.parsing import (
     MOST_CHARACTERS,
-    Parsed,
     UsageProblem,
     check_characters,
     parse_arguments,

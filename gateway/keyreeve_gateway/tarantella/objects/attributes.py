@@ -3,7 +3,7 @@
 from typing import Any
 
 from keyreeve_gateway.grammar.model import Difference, Option, Source
-from keyreeve_gateway.grammar.parsing import Parsed
+from keyreeve_gateway.grammar.parsed import Parsed
 
 NAME = Option("--name", "obj", "TFN name of the object.", required=True, source=Source.UNDOCUMENTED)
 DOMAIN = Option("--ntdomain", "dom", "Windows domain; - removes it.", source=Source.UNDOCUMENTED)

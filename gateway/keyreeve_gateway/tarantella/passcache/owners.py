@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from keyreeve_gateway.grammar.model import OneOf, Option
-from keyreeve_gateway.grammar.parsing import Parsed
+from keyreeve_gateway.grammar.parsed import Parsed
 from keyreeve_gateway.invocation import CommandFailed
 
 ANONYMOUS, LDAP = "anonymous", "ldap"
