@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from keyreeve_chassis.database.ports import Wait
 
 POLL_SECONDS = 0.25
-"""How late a change is seen at most, with notifications or without."""
+"""How late a change is seen at most without notifications."""
 SAFETY_SECONDS = 5.0
+"""The longest wait with notifications: a connection that is dead without being closed loses some (ADR 20: up to 6 s)."""
 
 
 class Topics:

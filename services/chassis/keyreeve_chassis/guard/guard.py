@@ -142,7 +142,7 @@ class Guard:
             if call.caller is not None and (mandate := self._mandate(call.caller, context, method.name)) is not None:
                 call.subject = mandate.subject
         except KeyreeveError:
-            """Nobody that is known, or on behalf of nobody that is."""
+            """The record then names no caller, or nobody on whose behalf it calls."""
         return await self._end(error, call, context, telemetry, began)
 
     def _unary(self, method: Method, telemetry: MethodTelemetry) -> ServeUnary:
@@ -423,7 +423,7 @@ class Guard:
             try:
                 call.caller = self._identify(context.auth)
             except KeyreeveError:
-                """Nobody that is known."""
+                """The record then names no caller."""
             return await self._end(error, call, context, self._unknown, began)
 
         async def serve(_: bytes | AsyncIterable[bytes], context: Context) -> failures.Refusal | None:
@@ -437,9 +437,10 @@ def _call(method: str, context: Context) -> Call:
 
 
 def _let_go(call: Call) -> None:
-    """Part a call that is over from its record: as a circle they, and all they hold, would wait for the garbage collector.
+    """Break the reference cycle of a call that is over and its record.
 
-    That was 30 MB in each worker under batches of 100. Not for a cancelled call, whose commit may go on and need its record.
+    Otherwise the garbage collector frees both and what they hold: 30 MB more in each worker under batches of 100. A canceled
+    call keeps its record, which its commit may still need.
     """
     call.record = None
 
