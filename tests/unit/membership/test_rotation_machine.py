@@ -142,5 +142,5 @@ def test_a_rotation_is_rolled_back_until_the_old_ca_is_distrusted() -> None:
 
 def test_each_phase_of_an_emergency_has_its_own_time() -> None:
     rotation = replace(ROTATION, kind=RotationKind.EMERGENCY, phase_seconds=60, deadline=100)
-    followed = machine.follow(rotation, Phase.ACTIVATED, 500)
+    followed = machine.enter_phase(rotation, Phase.ACTIVATED, 500)
     assert (followed.step, followed.deadline, followed.was_activated) == (2, 560, True)

@@ -123,7 +123,7 @@ def _token(pod: Pod, until: float) -> str:
         time.sleep(_PAUSE_SECONDS)
 
 
-def lead(server: Server, other: str) -> None:
+def lead_array(server: Server, other: str) -> None:
     """Be the primary. Raises `KeyreeveError`."""
     server.wait_for(f"{other} has joined", lambda: server.both_joined(other))
     server.wait_for(f"{other} answers over mutual TLS", lambda: server.reaches(other))
@@ -161,7 +161,7 @@ def _clean(server: Server, array: str) -> None:
             vault.objects.delete(array, name)
 
 
-def follow(server: Server, primary: str) -> None:
+def join_array(server: Server, primary: str) -> None:
     """Join the primary's array, resolve its password, and leave. Raises `KeyreeveError`."""
     server.wait_for(f"joined {primary}", lambda: server.both_joined(primary) or _join(server, primary))
     launch = Launch(server.own_array(), OWNER, APPLICATION, HOST)
@@ -202,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     agent = LocalAgent(given.name, given.address, given.directory)
     endpoints = {"membership": [given.membership], "credentials": [given.credentials]}
-    part = lead if given.part == "lead" else follow
+    part = lead_array if given.part == "lead" else join_array
     # The pods are deleted as soon as the primary has succeeded: the other server still leaves, within the grace period.
     ending = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ending.set())
@@ -211,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             part(server, given.other)
     except (KeyreeveError, OSError) as failure:
         return fail(failure)
-    if part is follow:
+    if part is join_array:
         ending.wait()  # a Deployment would start it again
     return 0
 

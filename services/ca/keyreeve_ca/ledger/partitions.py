@@ -49,7 +49,7 @@ def withdraw(connection: Connection) -> None:
         connection.execute(text(f"ALTER TABLE certificates DROP CONSTRAINT {name}"))
 
 
-def check(connection: Connection) -> None:
+def validate_constraint(connection: Connection) -> None:
     """Validate the constraint; readers and writers continue."""
     connection.execute(text("SET LOCAL statement_timeout = 0"))  # tens of gigabytes may have to be read
     for name in _promises(connection):

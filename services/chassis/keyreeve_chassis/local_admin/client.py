@@ -23,7 +23,7 @@ async def ask(socket: Path, name: str, payload: object) -> Any:  # noqa: ANN401 
         await client.close()
 
 
-async def check(socket: Path, look: Callable[[], Sequence[Finding]]) -> list[dict[str, Any]]:
+async def check_instance(socket: Path, look: Callable[[], Sequence[Finding]]) -> list[dict[str, Any]]:
     """Have the running service examine its installation, or examine it here when none answers.
 
     The service may have been started with other settings than there are here, such as a variable that is not set now.

@@ -112,9 +112,9 @@ class Program:
         )
 
     async def _check(self, settings: Any, _arguments: argparse.Namespace) -> object:  # noqa: ANN401  # the service's own
-        from keyreeve_chassis.local_admin.client import check
+        from keyreeve_chassis.local_admin.client import check_instance
 
-        return await check(settings.coordinator_socket, partial(self.spec().look, settings))
+        return await check_instance(settings.coordinator_socket, partial(self.spec().look, settings))
 
     async def _remove_database(self, settings: Any, _arguments: argparse.Namespace) -> object:  # noqa: ANN401  # as above
         from keyreeve.errors import StoreUnavailable, WrongDatabase

@@ -83,7 +83,7 @@ def _waits_for(rotation: Rotation, member: Progress, secured: bool) -> str:
     return what
 
 
-def follow(rotation: Rotation, phase: Phase, now: int) -> Rotation:
+def enter_phase(rotation: Rotation, phase: Phase, now: int) -> Rotation:
     """The rotation in its next phase."""
     deadline = now + rotation.phase_seconds if rotation.phase_seconds else 0
     return replace(

@@ -69,7 +69,7 @@ class Rotations:
             raise errors.RotationStateWrong(
                 f"{rotation.resource} is {rotation.phase}", metadata={"phase": rotation.phase}
             )
-        after = replace(machine.follow(rotation, Phase.ROLLED_BACK, self.now()), deadline=0)
+        after = replace(machine.enter_phase(rotation, Phase.ROLLED_BACK, self.now()), deadline=0)
         self.store(tx, rotation, after)
         for row in tx.rotations.members(rotation_id).values():
             if row.waived:  # it was for the check of a peer port, not for what a rollback waits for

@@ -151,7 +151,7 @@ class RotationSteps:
             assert before is not None, "an array is made with its first epoch"
             both = [*before.authorities, BundleAuthority(new, made.certificate_der, AuthorityUse.CHECK)]
             epoch = self._publish(tx, rotation, both)
-            after = replace(machine.follow(rotation, Phase.DISTRIBUTED, self.now()), epoch=epoch)
+            after = replace(machine.enter_phase(rotation, Phase.DISTRIBUTED, self.now()), epoch=epoch)
             self._store(tx, operation, rotation, after)
 
         await store.write(distribute)
@@ -262,7 +262,7 @@ class RotationSteps:
         if machine.waits(rotation, state.progress, secured=state.array.peer_security):
             return
         epoch = self._publish_only(tx, rotation, rotation.new_authority_id)
-        after = machine.follow(rotation, Phase.DISTRUSTED, self.now())
+        after = machine.enter_phase(rotation, Phase.DISTRUSTED, self.now())
         self._store(tx, operation, rotation, replace(after, final_epoch=epoch, old_certificates=0))
 
     def _end(self, tx: Transaction, operation: Operation, rotation: Rotation, how: OperationState) -> None:
@@ -273,7 +273,7 @@ class RotationSteps:
         release(tx, rotation.array_id, operation)
 
     def _follow(self, tx: Transaction, operation: Operation, rotation: Rotation, phase: Phase) -> None:
-        self._store(tx, operation, rotation, machine.follow(rotation, phase, self.now()))
+        self._store(tx, operation, rotation, machine.enter_phase(rotation, phase, self.now()))
 
     def _store(self, tx: Transaction, operation: Operation, before: Rotation, after: Rotation) -> None:
         """Store a transition: the rotation, the place of its next order, and the operation's phase."""

@@ -12,7 +12,7 @@ depends_on = None
 
 def upgrade() -> None:
     if op.get_bind().dialect.name == "postgresql":
-        partitions.check(op.get_bind())
+        partitions.validate_constraint(op.get_bind())
 
 
 def downgrade() -> None:
