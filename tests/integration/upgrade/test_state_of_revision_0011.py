@@ -7,6 +7,7 @@ import shutil
 import tarfile
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ import pytest
 from keyreeve.audit.log import Checkpoint
 from keyreeve.values import CrlReason
 from keyreeve_ca.app import open_keystore
+from keyreeve_ca.certificates.linter import PkilintLinter
+from keyreeve_ca.ocsp.messages import Revoked
+from keyreeve_ca.ocsp.responder import OcspResponder
+from keyreeve_ca.revocation import crl_publisher
 from keyreeve_ca.revocation.ports import REASON_CODES
 from keyreeve_chassis.keys.ports import SealedKey
 from support.running_ca import RunningCa, settings_for
@@ -102,6 +107,30 @@ def test_old_revocation_reasons_are_shown_in_the_words_of_rfc_5280(kept: Kept) -
         certificate = client.certificates.get(serial)
         assert certificate.revocation_reason is CrlReason(NOW_SPELLED.get(then, then))
         assert REASON_CODES[certificate.revocation_reason.value] == kept.facts["reasons"]["leaf"][then]["crl_reason"]
+
+
+def test_crls_and_ocsp_of_roots_give_the_reasons_of_revoked_authorities_as_before(kept: Kept) -> None:
+    issuance = kept.ca.coordinator.issuance
+    snapshot = issuance.snapshot()
+    responder = OcspResponder(
+        issuance.store,
+        issuance.keystore,
+        issuance.snapshot,
+        PkilintLinter(kept.facts["trust_domain"]),
+        "",
+        kept.ca.clock.now,
+    )
+    codes = {then: fact["crl_reason"] for then, fact in kept.facts["reasons"]["authority"].items()}
+    seen = Counter[str]()
+    for root_id in ("estate-root-1", "estate-root-2"):
+        root, then = snapshot.authorities[root_id], kept.facts["known"]["contract"]["crl_shard_0"][root_id]["reasons"]
+        entries = crl_publisher._authorities_listed(snapshot, root)
+        assert Counter(entry.reason for entry in entries) == {codes[reason]: count for reason, count in then.items()}
+        for entry in entries:
+            status = kept.ca.run(responder._status(root, int.from_bytes(entry.serial, "big")))
+            assert status == Revoked(entry.revoked_at, entry.reason)
+        seen.update(then)
+    assert set(seen) == set(codes)
 
 
 def test_a_bulk_revocation_that_was_under_way_goes_on_to_its_end_with_its_reason(kept: Kept) -> None:

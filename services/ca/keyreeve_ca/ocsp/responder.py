@@ -155,7 +155,7 @@ class OcspResponder:
         for one in self.snapshot().authorities.values():
             if one.issuer_id == authority.authority_id and serial_of_authority(one) == serial:
                 if one.state is AuthorityState.REVOKED:
-                    return Revoked(one.revoked_at or 0, REASON_CODES.get(one.revocation_reason or "", 0))
+                    return Revoked(one.revoked_at or 0, REASON_CODES[one.revocation_reason or "unspecified"])
                 return Good()
         return await self.store.read(lambda tx: self._leaf_status(tx, authority, serial))
 

@@ -275,7 +275,7 @@ def phantoms_of(block: VoidBlock, authorities: dict[str, Authority], now: int) -
 def _authorities_listed(snapshot: IssuanceSnapshot, root: Authority) -> list[ListEntry]:
     """The revoked authorities that a root signed."""
     return [
-        ListEntry(serial_of_authority(one), one.revoked_at or 0, REASON_CODES.get(one.revocation_reason or "", 0))
+        ListEntry(serial_of_authority(one), one.revoked_at or 0, REASON_CODES[one.revocation_reason or "unspecified"])
         for one in snapshot.authorities.values()
         if root.kind is AuthorityKind.ROOT
         and one.issuer_id == root.authority_id
