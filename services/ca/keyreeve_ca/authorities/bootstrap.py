@@ -28,7 +28,7 @@ from keyreeve_chassis.database.binding import DatabaseBinding
 from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import KeyStore, SealedKey, make_check_value, sealed_from_start, verify_check_value
 from keyreeve_chassis.processes.refusals import StartRefused
-from keyreeve_chassis.trust_tables.recovery import seal_at_start
+from keyreeve_chassis.trust_tables.sealing import seal_at_start
 
 BUILT_IN = "built-in"
 """Creator of the profiles that come with the program."""

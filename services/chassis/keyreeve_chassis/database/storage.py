@@ -67,7 +67,8 @@ from keyreeve_chassis.schema.removing import remove_database
 from keyreeve_chassis.schema.revisions import Schema
 from keyreeve_chassis.service import OpenStorage, ServiceContext
 from keyreeve_chassis.settings.sections import DatabaseServerSettings
-from keyreeve_chassis.trust_tables.recovery import recover_trust_tables, seal_at_start
+from keyreeve_chassis.trust_tables.recovery import recover_trust_tables
+from keyreeve_chassis.trust_tables.sealing import seal_at_start
 from keyreeve_chassis.trust_tables.seals import Seals
 from keyreeve_chassis.trust_tables.watching import TrustWatch
 

@@ -1,4 +1,4 @@
-"""Sealing trust tables: at a start, and by `recover trust-tables` on the local admin socket."""
+"""Sealing altered trust tables by `recover trust-tables` on the local admin socket."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
@@ -7,26 +7,11 @@ from keyreeve.audit.record import Pairs, clean
 from keyreeve_chassis.audit.trail import CallRecord
 from keyreeve_chassis.database.ports import Store
 from keyreeve_chassis.idempotency.mutation import committed_with
-from keyreeve_chassis.trust_tables.ports import Alteration, TrustRecords
+from keyreeve_chassis.trust_tables.ports import Alteration
 from keyreeve_chassis.trust_tables.watching import HasTrust, TrustWatch
 
 _RECORDED = 50
 """Differences in one audit record; it says how many there were."""
-
-
-def seal_at_start(trust: TrustRecords, *, ever_sealed: bool) -> bool:
-    """Seal tables that were never sealed; return whether there were any.
-
-    `ever_sealed` says that this database has had seals: then missing ones were removed, which is left to be found.
-    """
-    new = trust.unsealed()
-    if new is None and not ever_sealed:
-        trust.seal()
-        return True
-    if new:
-        trust.seal(new)
-        return True
-    return False
 
 
 T = TypeVar("T", bound="Recovering")

@@ -25,7 +25,7 @@ from keyreeve import errors
 from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.keys.sealed import SealedKeyStore
 from keyreeve_chassis.trust_tables.ports import Alteration, Problem
-from keyreeve_chassis.trust_tables.recovery import seal_at_start
+from keyreeve_chassis.trust_tables.sealing import seal_at_start
 from keyreeve_chassis.trust_tables.seals import Seals
 from keyreeve_chassis.trust_tables.sql import SqlTrust
 from keyreeve_chassis.trust_tables.tables import TrustTable, TrustTables, heads_table, mac_column
