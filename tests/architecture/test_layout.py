@@ -50,6 +50,23 @@ def test_what_every_service_needs_is_in_the_chassis() -> None:
 ADAPTERS_OF = {"pkilint", "psycopg", "sqlalchemy", "sqlite3"}
 COMPOSED_OF_ADAPTERS = ("app", "migrations.", "store.")
 """The composition root, and the transaction and the schema of all features."""
+COMPOSITION_ROOTS = {
+    "keyreeve_ca": {"app", "coordinator", "worker"},
+    "keyreeve_credentials": {"app"},
+    "keyreeve_gateway": {"app"},
+    "keyreeve_membership": {"app"},
+}
+"""The modules that name concrete classes: of the CA, what its two kinds of processes share, and one for each kind."""
+STARTS = {"__main__", "spec", "testing"}
+"""The modules that start what the composition root has put together."""
+
+
+@pytest.mark.parametrize("package", COMPOSITION_ROOTS)
+def test_nothing_but_what_starts_a_service_imports_its_composition_root(package: str) -> None:
+    root = {f"{package}.{module}" for module in COMPOSITION_ROOTS[package]}
+    importing = {module for module, imported in graph_of(package).items() if imported & root}
+    assert importing
+    assert {module.removeprefix(f"{package}.") for module in importing - root} <= STARTS
 
 
 @pytest.mark.parametrize("package", ["keyreeve_ca", "keyreeve_credentials", "keyreeve_membership"])

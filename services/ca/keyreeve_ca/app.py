@@ -1,8 +1,8 @@
-"""The composition root: what every process of the service is built from, with every concrete class named here.
+"""The composition root: what every process of the service is built from.
 
-`coordinator.py` and `worker.py` are the two processes. On SQLite the coordinator owns the one writing connection; workers read the
-file and hand every durable step to it. On PostgreSQL each worker commits by itself, and the coordinator has the local socket
-and the background work.
+`coordinator.py` and `worker.py` belong to it: what each of the two kinds of processes has beside it. On SQLite the coordinator
+owns the one writing connection; workers read the file and hand every durable step to it. On PostgreSQL each worker commits by
+itself, and the coordinator has the local socket and the background work.
 """
 
 import hashlib
