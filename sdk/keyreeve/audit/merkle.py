@@ -45,7 +45,7 @@ class Frontier:
         """
         self.size = size
         self.roots = list(roots)
-        self.on_node = on_node
+        self._on_node = on_node
 
     def append(self, leaf: bytes) -> None:
         """Add a leaf."""
@@ -54,8 +54,8 @@ class Frontier:
             leaf = node_hash(roots.pop(), leaf)
             size >>= 1
             height += 1
-            if self.on_node is not None:
-                self.on_node(height, size, leaf)
+            if self._on_node is not None:
+                self._on_node(height, size, leaf)
         roots.append(leaf)
         self.size += 1
 

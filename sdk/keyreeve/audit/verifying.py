@@ -65,10 +65,17 @@ class KeyUnusable(ValueError):
 class Verifier:
     """Verifies segments in order, and collects the problems."""
 
-    def __init__(self, spki: bytes, *, witnessed: Sequence[Witnessed] = ()) -> None:
+    def __init__(
+        self,
+        spki: bytes,
+        *,
+        witnessed: Sequence[Witnessed] = (),
+        on_node: Callable[[int, int, bytes], None] | None = None,
+    ) -> None:
         """Trust the audit key `spki`, and compare with the witnessed checkpoints.
 
-        The key is a DER SubjectPublicKeyInfo.
+        The key is a DER SubjectPublicKeyInfo. `on_node` is called with each subtree of links once it is complete: the height,
+        the number at that height, and the root.
         """
         try:
             key = load_der_public_key(spki)
@@ -79,7 +86,8 @@ class Verifier:
         self._key = key
         self._witnessed = {w.k: w.digest for w in witnessed}
         self._heads: dict[bytes, Head] = {}
-        self._frontier = Frontier()
+        self._on_node = on_node
+        self._frontier = Frontier(on_node=on_node)
         self.last: Checkpoint | None = None
         self.last_digest = NO_HASH
         self.records = 0
@@ -110,16 +118,10 @@ class Verifier:
             return
         if frontier.size != checkpoint.size or frontier.root() != checkpoint.root:
             self._report("root", f"checkpoint {checkpoint.k}", "the stored tree has another root")
-        self._frontier, self.last, self.last_digest = frontier, checkpoint, digest(body)
+        self._frontier = Frontier(frontier.size, frontier.roots, self._on_node)
+        self.last, self.last_digest = checkpoint, digest(body)
         self._heads = {h.chain: h for h in checkpoint.heads if h.state is ChainState.OPEN}
         self._witness(checkpoint)
-
-    def on_node(self, callback: Callable[[int, int, bytes], None]) -> None:
-        """Call `callback` with each subtree of links once it is complete.
-
-        Its arguments are the height, the number at that height, and the root.
-        """
-        self._frontier.on_node = callback
 
     def add(self, segment: Segment) -> None:
         """Verify the next checkpoint and what it added."""

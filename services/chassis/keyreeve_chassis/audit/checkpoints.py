@@ -69,13 +69,15 @@ class Checkpointer:
             self._signed = _ends(rows)
             return None
         nodes: list[dict[str, object]] = []
-        frontier = self._frontier(connection, last)
-        frontier.on_node = lambda height, number, found: (
-            nodes.append({"height": height, "number": number, "hash": found}) if height % TILE == 0 else None
-        )
+
+        def keep(height: int, number: int, found: bytes) -> None:
+            if height % TILE == 0:
+                nodes.append({"height": height, "number": number, "hash": found})
+
+        edge = self._frontier(connection, last)
+        frontier = Frontier(edge.size, edge.roots, keep)
         for run in runs:
             frontier.extend(leaf_hash(link) for link in run.links)
-        frontier.on_node = None
         now = max(self.now(), last.time if last else 0)
         body = Checkpoint(
             k=last.k + 1 if last else 1,
@@ -100,7 +102,7 @@ class Checkpointer:
         touch(connection, CHECKPOINTS)
         if ended:
             connection.execute(update(t.chains).where(t.chains.c.chain_id.in_(ended)).values(settled=True))
-        self._edge = frontier
+        self._edge = Frontier(frontier.size, frontier.roots)
         return body
 
     def _new_links(
@@ -140,7 +142,7 @@ class Checkpointer:
             return Frontier()
         if self._edge.size != last.size or self._edge.root() != last.root:
             return frontier_at(connection, self.tables, last.size)
-        return Frontier(self._edge.size, self._edge.roots)
+        return self._edge
 
 
 def _ends(rows: Iterable[Any]) -> frozenset[tuple[bytes, int, str]]:

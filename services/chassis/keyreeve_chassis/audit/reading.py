@@ -213,7 +213,12 @@ class AuditReader:
 
         At the end, links without a checkpoint and redundant columns are checked too.
         """
-        verifier = Verifier(spki, witnessed=[w for w in witnessed if w.k >= after])
+        nodes: dict[tuple[int, int], bytes] = {}
+        verifier = Verifier(
+            spki,
+            witnessed=[w for w in witnessed if w.k >= after],
+            on_node=lambda height, number, found: nodes.__setitem__((height, number), found),
+        )
         upto = checkpoints.last_number(connection, self.tables)
         row = checkpoints.checkpoint_row(connection, self.tables, after) if after else None
         last = Checkpoint.decode(row[0]) if row is not None else None
@@ -224,8 +229,6 @@ class AuditReader:
                 verifier.problems.append(Problem("node", f"checkpoint {after}", str(missing)))
                 return verifier, False
             verifier.resume(*row, frontier)
-        nodes: dict[tuple[int, int], bytes] = {}
-        verifier.on_node(lambda height, number, found: nodes.__setitem__((height, number), found))
         for segment in self.segments(connection, last, upto):
             verifier.add(segment)
             if most_links is not None and verifier.links >= most_links and verifier.last and verifier.last.k < upto:
