@@ -6,12 +6,15 @@ import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from keyreeve_ca.http_endpoints import PlainHttp, serve_plain_http
 from keyreeve_chassis.plain_http import metrics_page
 from keyreeve_chassis.plain_http.bounded import BoundedListener, Bounds
 from keyreeve_chassis.plain_http.metrics_page import serve_metrics
+from keyreeve_chassis.settings.sections import HttpSettings
 from support.waiting import wait_until
 
 SLOW = 1_500
@@ -51,6 +54,27 @@ async def test_slow_clients_of_metrics_take_a_few_connections_and_no_threads() -
         assert b"python_info" in await asyncio.to_thread(fetched, port)
         assert threading.active_count() <= threads + 2
         await wait_until("the others are closed", lambda: still_open(readers) <= metrics_page.BOUNDS.connections, 20)
+    await stop()
+
+
+async def test_slow_clients_of_the_listener_of_crls_and_ocsp_take_the_share_of_their_address_and_lock_nobody_out() -> (
+    None
+):
+    unused: Any = None
+    share = 16
+    settings = HttpSettings(port=0, connections=4 * share, connections_per_address=share)
+    port, stop = await serve_plain_http(PlainHttp(unused, unused, unused, unused), settings)
+    threads = threading.active_count()
+    half = b"POST /ocsp HTTP/1.1\r\nHost: ca\r\nContent-Length: 100\r\n\r\nhalf"
+    async with slow_clients(port, 10 * share, half) as readers:
+        await wait_until("the others are closed", lambda: still_open(readers) <= share, 20)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0))
+        writer.write(b"GET /nothing HTTP/1.1\r\nHost: ca\r\n\r\n")
+        async with asyncio.timeout(20):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 404 ")
+        writer.close()
+        assert still_open(readers) == share
+        assert threading.active_count() <= threads + 1
     await stop()
 
 

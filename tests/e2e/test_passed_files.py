@@ -1,12 +1,14 @@
 """How many files a call passes on its way through the service and back, and that it passes them in order."""
 
 import itertools
+import re
 
 import pytest
 
 from keyreeve import Client
 from keyreeve.keys import make_csr, make_key
 from keyreeve.values import Name
+from support.import_graph import ROOT
 from support.passed_files import Passed, recorded_control_plane
 
 MOST_FOR_A_CERTIFICATE = 39
@@ -31,6 +33,18 @@ def create_enrollment_token(client: Client) -> None:
     client.tokens.create(f"spiffe://dev.localhost/services/membership/number-{next(NUMBERS)}")
 
 
+def documented(heading: str) -> set[str]:
+    """The files of the table in docs/architecture.md below this line, without their packages unless it is the SDK."""
+    text = (ROOT / "docs/architecture.md").read_text()
+    table = text[text.index(heading) :].split("\n\n")[1]
+    return set(re.findall(r"`([\w/]+)`", table))
+
+
+def named(files: tuple[str, ...]) -> set[str]:
+    """The same names of files that were passed."""
+    return {re.sub(r"^keyreeve_\w+/", "", one).removesuffix(".py") for one in files}
+
+
 def show(what: str, passed: Passed) -> None:
     print(f"{what} passes {len(passed.files)} files:", *passed.files, sep="\n  ")
     print(f"and {len(passed.transport)} of the transport:", *passed.transport, sep="\n  ")
@@ -43,6 +57,7 @@ def test_a_signed_certificate_passes_few_files_and_none_again(recorder) -> None:
     show("a signed certificate", passed)
     assert committed in passed.files
     assert len(passed.files) <= MOST_FOR_A_CERTIFICATE
+    assert named(passed.files) == documented("file again after it has left it for another layer")
     assert passed.entered_again == ()
 
 
@@ -52,4 +67,5 @@ def test_a_created_enrollment_token_passes_few_files_and_none_again(recorder) ->
     show("a created enrollment token", passed)
     assert stored in passed.files
     assert len(passed.files) <= MOST_FOR_A_TOKEN
+    assert named(passed.files) == documented("A created enrollment token is a mutation")
     assert passed.entered_again == ()
