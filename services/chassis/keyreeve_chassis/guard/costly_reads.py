@@ -23,7 +23,7 @@ class CostlyReads:
     """The costly reads of one servicer in one process."""
 
     share: FairShare = field(default_factory=lambda: FairShare("costly reads", MOST_WAITING, RETRY_AFTER))
-    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    running: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 
     async def read(self, call: Call, read: Callable[[], Awaitable[T]]) -> T:
         """Wait for a turn and read. Raises `TooManyInFlight`.
@@ -34,14 +34,14 @@ class CostlyReads:
         caller = str(caller_of(call))
         self.share.enter(caller)
         try:
-            await self.turns.acquire()
+            await self.running.acquire()
         except BaseException:
             self.share.leave(caller)
             raise
         reading = asyncio.ensure_future(_run(read))
 
         def end(_: object) -> None:
-            self.turns.release()
+            self.running.release()
             self.share.leave(caller)
 
         reading.add_done_callback(end)
