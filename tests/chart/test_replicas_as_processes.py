@@ -150,7 +150,7 @@ def start(made: Cluster) -> None:
 
 def become_admin(made: Cluster, recovery: list[str], directory: Path) -> Context:
     """Take the token that the CA prints in its pod."""
-    told = made.execute(made.replicas("ca")[0], recovery)
+    told = made.execute(made.replicas("ca")[0], ["e2e" if part == "YOUR-NAME" else part for part in recovery])
     context = enroll(json.loads(told)["invitation"]["token"], directory)
     assert context.path is not None
     document = json.loads(context.path.read_text())
@@ -253,6 +253,15 @@ def test_every_gateway_carries_out_a_legacy_command(installed: Installation) -> 
             code = client.gateway.commands.execute(LegacyCommandLine("tarantella", ["array", "list"]), console)
         assert code == 0, console.lines
         assert any(MEMBERS[0] in line for line in console.lines), console.lines
+
+
+def test_the_check_of_the_release_issues_verifies_and_revokes(installed: Installation) -> None:
+    check = installed.cluster.schedule_check("Job", "check", "127.77.9.13")
+    assert check.process is not None
+    assert check.process.wait(60) == 0, check.log()
+    for step in ("enrolled", "issued", "verified it against", "verified it with OpenSSL", "revoked"):
+        assert step in check.log()
+    installed.cluster.remove(check)
 
 
 def test_two_servers_of_the_charts_own_test_share_a_password_again_and_again(installed: Installation) -> None:

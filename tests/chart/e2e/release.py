@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import helm_python as helm
+import yaml
 
 from chart.e2e import postgresql
 from chart.e2e.cluster import Namespace, StepFailed, say, seconds_to_ready, wait_for
@@ -19,6 +20,7 @@ from chart.e2e.toolbox import MEMBERS, PEER_PORT, Toolbox
 CHART = Path(__file__).resolve().parents[3] / "helm" / "keyreeve"
 RELEASE = "keyreeve"
 SERVICES = ("ca", "credentials", "membership", "gateway")
+PORTS = {"ca": 7443, "membership": 7444, "credentials": 7445, "gateway": 7446}
 SECONDS = 240
 _SELECTOR = "app.kubernetes.io/component={},app.kubernetes.io/part-of=keyreeve"
 PRODUCTION: dict[str, Any] = {
@@ -117,13 +119,19 @@ class Release:
             self.namespace.kubectl("delete", "networkpolicy", "probe")
         if not enforced:
             say("this cluster does not enforce network policies")
-        elif self._connects("credentials", target):
+            return
+        if self._connects("credentials", target):
             raise StepFailed("the vault reaches a member's agent, which no access rule needs")
-        else:
-            say("a forbidden connection is cut, an allowed one is not")
+        for callee, edge in yaml.safe_load((CHART / "files" / "edges.yaml").read_text()).items():
+            host = self.namespace.pods(_SELECTOR.format(callee))[0]["status"]["podIP"]
+            for caller in SERVICES:
+                allowed = caller in edge["services"]
+                if caller != callee and self._connects(caller, host, PORTS[callee]) != allowed:
+                    raise StepFailed(f"{caller} {'does not reach' if allowed else 'reaches'} {callee}")
+        say("every connection between services that no access rule needs is cut, and no other")
 
-    def _connects(self, pod: str, host: str) -> bool:
-        code = f"import socket; socket.create_connection(({host!r}, {PEER_PORT}), 2).close(); print('connected')"
+    def _connects(self, pod: str, host: str, port: int = PEER_PORT) -> bool:
+        code = f"import socket; socket.create_connection(({host!r}, {port}), 2).close(); print('connected')"
         place = pod if pod in MEMBERS else self._workload(pod)
         done = self.namespace.kubectl("exec", place, "--", "python3", "-c", code, check=False)
         return "connected" in done
@@ -178,7 +186,12 @@ def try_dev(release: Release) -> None:
     release.try_services()
     release.test()
     # With `persistence.ephemeral`, the CA's roots would be gone with its pod.
-    release.restart(*(["membership"] if release.values["persistence"]["ephemeral"] else SERVICES))
+    if release.values["persistence"]["ephemeral"]:
+        release.restart("membership")
+        return
+    release.restart(*SERVICES)
+    release.reinstall()
+    release.toolbox.check_resolution()
 
 
 def try_production(release: Release, database_image: str, *, rounds: int, kill_seconds: float, seed: int) -> None:

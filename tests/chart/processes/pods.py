@@ -144,7 +144,9 @@ class Cluster:
         text = "\0".join(command).replace("$(POD_IP)", host)
         for service, address in self.names.items():
             text = text.replace(service, address)
-        files = {"account-token": "token", "bundle": "etc/bundle/control.pem", "directory": "server"}
+        files = {"account-token": "token", "bundle": "etc/bundle/control.pem"}
+        if "array_check" in text:
+            files["directory"] = "server"
         own = [f"--{option}={directory / file}" for option, file in files.items()]
         pod = Pod("check", uid, host, directory, [*text.split("\0"), *own], environment)
         self._give_token(pod, spec)

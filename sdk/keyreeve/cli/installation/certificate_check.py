@@ -4,12 +4,12 @@ The chart's test runs it. Prints a line for each step; exit code 1 when one fail
 """
 
 import argparse
-import shutil
-import subprocess
+import ssl
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,10 +21,12 @@ from keyreeve import Client
 from keyreeve.cli.installation.pod import Pod, add_arguments, fail, pod_of, say
 from keyreeve.enrollment import enroll
 from keyreeve.errors import KeyreeveError, Unavailable
-from keyreeve.keys import make_csr, make_key
+from keyreeve.keys import make_csr, make_key, save_key
 from keyreeve.values import CrlReason, Name
 
 _PAUSE_SECONDS = 1.0
+_FLIGHTS = 4
+"""Of each side; TLS 1.3 needs two."""
 NAME = "installation-check.keyreeve.test"
 
 
@@ -34,34 +36,40 @@ def check_installation(pod: Pod, directory: Path) -> None:
     context = enroll(token, directory)
     say(f"enrolled as {token.identity}")
     with Client(context) as client:
-        issued = client.certificates.sign("server", make_csr(make_key(), [Name.dns(NAME)]))
+        key = make_key()
+        issued = client.certificates.sign("server", make_csr(key, [Name.dns(NAME)]))
         say(f"issued {issued.serial} for {NAME}")
         leaf, *chain = (x509.load_der_x509_certificate(der) for der in (issued.certificate_der, *issued.chain_der))
         roots = x509.load_pem_x509_certificates(context.estate_bundle.read_bytes())
         verifier = PolicyBuilder().store(Store(roots)).time(datetime.now(UTC)).build_server_verifier(x509.DNSName(NAME))
         verifier.verify(leaf, chain)
         say("verified it against the estate's root")
-        _verify_with_openssl(issued.certificate_der, issued.chain_der, context.estate_bundle, directory)
+        save_key(pem := directory / "server.pem", key)
+        with pem.open("ab") as file:
+            file.writelines(one.public_bytes(Encoding.PEM) for one in (leaf, *chain))
+        verify_with_openssl(pem, context.estate_bundle)
+        say("verified it with OpenSSL")
         revoked = client.certificates.revoke(issued.serial, CrlReason.SUPERSEDED)
         say(f"revoked it at {revoked.revoked_at}")
 
 
-def _verify_with_openssl(leaf: bytes, chain: Sequence[bytes], roots: Path, directory: Path) -> None:
-    """Verify it with a second implementation, where there is one. Raises `OSError`."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        say("this image has no openssl to verify it with")
-        return
-    files = {"leaf": [leaf], "chain": chain}
-    for name, certificates in files.items():
-        pem = b"".join(x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in certificates)
-        (directory / f"{name}.pem").write_bytes(pem)
-    command = [openssl, "verify", "-CAfile", str(roots), "-untrusted", "chain.pem", "-purpose", "sslserver"]
-    command += ["-verify_hostname", NAME, "leaf.pem"]
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)  # noqa: S603
-    if done.returncode:
-        raise OSError(f"openssl does not verify the certificate: {done.stdout}{done.stderr}")
-    say("verified it with openssl")
+def verify_with_openssl(pem: Path, roots: Path, name: str = NAME) -> None:
+    """Verify a chain, of which the file holds the key too, with a second implementation: OpenSSL, which Python's `ssl` is.
+
+    It is a TLS handshake in memory, since an image may be without the program. Raises `ssl.SSLError`, which is an `OSError`.
+    """
+    of_server, of_client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    of_server.load_cert_chain(pem)
+    of_client.load_verify_locations(roots)
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = of_client.wrap_bio(to_client, to_server, server_hostname=name)
+    server = of_server.wrap_bio(to_server, to_client, server_side=True)
+    for _ in range(_FLIGHTS):
+        for side in (client, server):
+            with suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    if client.version() is None or server.version() is None:
+        raise ssl.SSLError("the handshake did not end")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
