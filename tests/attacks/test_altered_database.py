@@ -2,30 +2,45 @@
 
 import os
 import random
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
 from sqlalchemy import Engine, Table, and_, create_engine, delete, insert, select, update
+from sqlalchemy.exc import DatabaseError
 
 from keyreeve import Client, Context, errors
 from keyreeve.enrollment import enroll
-from keyreeve.values import CrlReason, OperatorRole
-from keyreeve_ca.app import open_keystore
+from keyreeve.identity import Role
+from keyreeve.keys import make_csr, make_key
+from keyreeve.values import CrlReason, OperatorRole, SignedCertificate
+from keyreeve_ca.app import look, open_keystore
+from keyreeve_ca.blocked_keys.tables import blocked_keys
 from keyreeve_ca.enrollment.tables import enrollment_tokens
-from keyreeve_ca.operators.tables import operators
+from keyreeve_ca.issuance.snapshot import IssuanceSnapshot, load_snapshot
+from keyreeve_ca.operators.dual_control import DualControl, actor_of
+from keyreeve_ca.operators.tables import operator_approvals, operators
+from keyreeve_ca.profiles.document import profile_from_canonical
+from keyreeve_ca.requests.csr import read_csr
 from keyreeve_ca.revocation.tables import revocations
-from keyreeve_ca.settings import CaSettings
+from keyreeve_ca.settings import CaSettings, HttpSettings
+from keyreeve_ca.store.sql import CaTransaction
 from keyreeve_ca.store.tables import authorities, profiles
 from keyreeve_ca.store.trust_tables import TRUST_TABLES
 from keyreeve_chassis.database.engine import postgresql
 from keyreeve_chassis.local_admin.client import recover_trust_tables
 from keyreeve_chassis.trust_tables.seals import Seals
 from keyreeve_chassis.trust_tables.sql import SqlTrust
+from keyreeve_chassis.trust_tables.watching import TrustWatch
 from support.attack_table import SHOWN
 from support.enrolling import OPEN_TO_TESTS, address_of, new_token
-from support.running_ca import OPERATOR, RunningCa, place_for_ca, refused, server_csr, unique
+from support.running_ca import ADMIN, OPERATOR, RunningCa, place_for_ca, refused, server_csr, unique
 from support.waiting import wait_for
 
 pytestmark = pytest.mark.sqlite_first
@@ -83,7 +98,7 @@ class Attacked:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def attacked(request: pytest.FixtureRequest) -> Iterator[Attacked]:
-    with place_for_ca(request.param, request, enroll=OPEN_TO_TESTS) as (directory, settings):
+    with place_for_ca(request.param, request, enroll=OPEN_TO_TESTS, http=HttpSettings(port=0)) as (directory, settings):
         ca = RunningCa(settings, directory, workers=1)
         ca.start()
         made = Attacked(ca, engine_of(settings))
@@ -192,6 +207,30 @@ def test_a_changed_row_stops_issuance_while_the_rest_goes_on(attacked: Attacked)
     assert revoked.revocation_reason is CrlReason.SUPERSEDED
     assert ca.client().authorities.list()
     assert ca.client().certificates.get(signed.serial).serial == signed.serial
+    [told] = [one for one in look(ca.settings) if one.check == "trust tables"]
+    assert not told.ok, "doctor tells"
+    assert "profiles/server" in told.message
+    assert ocsp_status(ca, signed) is ocsp.OCSPCertStatus.REVOKED
+    wait_for("a CRL lists it", lambda: is_on_a_crl(ca, signed))
+
+
+def ocsp_status(ca: RunningCa, signed: SignedCertificate) -> ocsp.OCSPCertStatus:
+    """What OCSP says of a certificate."""
+    leaf, issuer = (x509.load_der_x509_certificate(der) for der in (signed.certificate_der, signed.chain_der[0]))
+    body = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuer, hashes.SHA1()).build().public_bytes(Encoding.DER)
+    url = f"http://127.0.0.1:{ca.coordinator.http_port}/ocsp"
+    asked = urllib.request.Request(url, body, {"Content-Type": "application/ocsp-request"})
+    with urllib.request.urlopen(asked, timeout=20) as answer:
+        return ocsp.load_der_ocsp_response(answer.read()).certificate_status
+
+
+def is_on_a_crl(ca: RunningCa, signed: SignedCertificate) -> bool:
+    """Whether a published CRL lists a certificate."""
+    authority = ca.client().certificates.get(signed.serial).authority.removeprefix("authorities/")
+    shards = ca.read(lambda tx: tx.revocations.shards()[authority])
+    found = [ca.read(lambda tx, n=n: tx.revocations.published_list((authority, n))) for n in range(shards)]
+    crls = [x509.load_der_x509_crl(one.der) for one in found if one is not None]
+    return any(crl.get_revoked_certificate_by_serial_number(int(signed.serial, 16)) for crl in crls)
 
 
 def test_root_sees_the_difference_and_seals_the_tables_anew(attacked: Attacked) -> None:
@@ -229,14 +268,116 @@ def test_removing_every_seal_is_not_a_first_start(attacked: Attacked) -> None:
     attacked.restart(workers=0)
 
 
-def test_a_closed_token_that_is_opened_again_enrolls_nobody(attacked: Attacked) -> None:
-    ca = attacked.ca
+@pytest.fixture(params=["sqlite", "postgresql"], scope="module")
+def shared(request: pytest.FixtureRequest) -> Iterator[Attacked]:
+    """One CA for attacks that need no restart."""
+    with place_for_ca(request.param, request, enroll=OPEN_TO_TESTS) as (directory, settings):
+        ca = RunningCa(settings, directory, workers=1)
+        ca.start()
+        made = Attacked(ca, engine_of(settings))
+        try:
+            yield made
+        finally:
+            ca.stop()
+            made.engine.dispose()
+
+
+@pytest.fixture
+def sealed_after(shared: Attacked) -> Iterator[Attacked]:
+    """The same; what the attack has left is accepted afterwards."""
+    yield shared
+    shared.ca.run(recover_trust_tables(shared.ca.settings.coordinator_socket, seal=True))
+    shared.look_again()
+    assert shared.problems() == set()
+
+
+@pytest.mark.parametrize("kind", ["opened", "put back"])
+def test_a_closed_token_that_is_opened_again_enrolls_nobody(sealed_after: Attacked, kind: str) -> None:
+    attacked, ca = sealed_after, sealed_after.ca
     token = new_token(ca)
+    this = enrollment_tokens.c.token_id == token.token_id
+    old = next(row for row in attacked.rows(enrollment_tokens) if row["token_id"] == token.token_id)
     ca.client().tokens.revoke(token.token_id.hex())
-    row = enrollment_tokens.c.token_id == token.token_id
-    attacked.write(update(enrollment_tokens).where(row).values(state="open", ended_at=None))
+    values = old if kind == "put back" else {"state": "open", "ended_at": None}
+    attacked.write(update(enrollment_tokens).where(this).values(**values))
     with pytest.raises(errors.TrustTableAltered):
-        enroll(token, ca.directory / "enrolled", timeout=5)
+        enroll(token, ca.directory / unique("enrolled"), timeout=5)
+
+
+def test_a_used_approval_that_is_put_back_makes_no_admin(sealed_after: Attacked) -> None:
+    attacked, ca, name = sealed_after, sealed_after.ca, unique("puppet")
+    control = DualControl(ca.clock.now, on=True)
+    identities = [ca.identity(path) for path in (ADMIN, "operators/admin/second")]
+    for path in (ADMIN, "operators/admin/second"):
+        ca.client(path)
+        known = path.rpartition("/")[2]
+        ca.write(lambda tx, known=known: tx.operators.update(replace(tx.operators.find(known), created_at=0)))
+    ca.write(lambda tx: control.approve(tx, actor_of(tx, identities[0]), name, Role.ADMIN))
+    [old] = attacked.rows(operator_approvals)
+    assert ca.write(lambda tx: control.check(tx, identities[1], name, Role.ADMIN))
+    attacked.write(insert(operator_approvals).values(**old))
+    with pytest.raises(errors.TrustTableAltered):
+        ca.write(lambda tx: control.check(tx, identities[1], name, Role.ADMIN))
+    attacked.look_again()
+    assert not issues(ca)
+
+
+def test_a_blocked_key_that_is_deleted_is_not_certified_after_a_reload(sealed_after: Attacked) -> None:
+    attacked, ca, key = sealed_after, sealed_after.ca, make_key()
+    ca.client().certificates.block_key(read_csr(make_csr(key)).spki_sha256, "lost")
+    attacked.write(delete(blocked_keys))
+    attacked.look_again()
+    error = refused(lambda: ca.client(OPERATOR).certificates.sign("server", server_csr("w.example.test", key=key)))
+    assert isinstance(error, errors.TrustTableAltered)
+
+
+def test_random_alterations_are_found_by_a_reload_and_widen_nobodys_rights(sealed_after: Attacked) -> None:
+    ca, chance = sealed_after.ca, random.Random(16)
+    tables = [declared.table for declared in TRUST_TABLES.tables]
+    before = {table: sealed_after.rows(table) for table in tables}
+    live_through_changes(ca, 2)
+    states = {table: [*before[table], *sealed_after.rows(table)] for table in tables}
+    now = {table: sealed_after.rows(table) for table in tables}
+    keystore = open_keystore(ca.settings)
+    seals = Seals.of(keystore)
+
+    def load(connection: Any, watch: TrustWatch, known: IssuanceSnapshot | None) -> IssuanceSnapshot:
+        tx = CaTransaction(
+            connection, now=ca.clock.now(), writable=False, read_profile=profile_from_canonical, seals=seals
+        )
+        return load_snapshot(tx, keystore, url="http://ca.test", blocked=frozenset(), watch=watch, before=known)
+
+    with sealed_after.engine.connect() as connection:
+        watch = TrustWatch(TRUST_TABLES.listed)
+        true = load(connection, watch, None)
+        assert watch.found == ()
+    tried = 0
+    while tried < 40:
+        table = chance.choice(tables)
+        made = random_alteration(chance, table, now[table], states[table])
+        if made is None:
+            continue
+        with sealed_after.engine.connect() as connection, connection.begin() as attempt:
+            try:
+                connection.execute(made[1])
+            except DatabaseError:
+                attempt.rollback()
+                continue
+            altered = load(connection, watch, true)
+            if (
+                made[0] != "change" or TRUST_TABLES.of(table).listed
+            ):  # a changed row of another table is refused when used
+                assert {one.table for one in watch.found} == {table.name}, (table.name, made[0])
+                with pytest.raises(errors.TrustTableAltered):
+                    watch.refuse()
+            assert altered.operators.items() <= true.operators.items()
+            assert altered.authorities.items() <= true.authorities.items()
+            assert {*altered.control_issuers()} <= {*true.control_issuers()}
+            assert watch.found or altered.known_keys.blocked >= true.known_keys.blocked
+            attempt.rollback()
+        with sealed_after.engine.connect() as connection:
+            load(connection, watch, true)
+        tried += 1
 
 
 def random_alteration(
@@ -311,10 +452,10 @@ def verify_here(ca: RunningCa, connection: Any) -> Sequence[Any]:
     return SqlTrust(connection, TRUST_TABLES, Seals.of(open_keystore(ca.settings)), lambda: None).verify()
 
 
-def live_through_changes(ca: RunningCa) -> None:
+def live_through_changes(ca: RunningCa, times: int = 3) -> None:
     """Make rows in every table, and change them."""
     admin = ca.client()
-    for n in range(3):
+    for n in range(times):
         path = f"operators/auditor/{unique('aud')}"
         client = ca.client(path)
         assert client.operators.get("ann")

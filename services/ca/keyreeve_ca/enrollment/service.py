@@ -176,7 +176,7 @@ class Enrollment:
 
     async def _as_it_is_now(self, token: StoredToken) -> StoredToken:
         """Read a token again: much can have happened since its challenge."""
-        found = await self.store.read(lambda tx: tx.tokens.get(token.token_id))
+        found = await self.store.read(lambda tx: tx.tokens.get(token.token_id, current=True))
         if found is None:
             raise _token_refused()
         return found

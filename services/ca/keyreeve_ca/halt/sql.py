@@ -20,9 +20,10 @@ class SqlHalts:
         self._writable = writable
 
     def state(self) -> HaltState:
-        """Read the row; it is locked in a write transaction."""
+        """Read the row; it is locked in a write transaction. Without it, issuance is halted: another party deleted it."""
         query = select(*_COLUMNS)
-        return HaltState(*self._connection.execute(query.with_for_update() if self._writable else query).one())
+        row = self._connection.execute(query.with_for_update() if self._writable else query).one_or_none()
+        return HaltState(halted=True, halted_at=0, halt_reason="the row is missing") if row is None else HaltState(*row)
 
     def put(self, state: HaltState) -> None:
         """Replace the row."""

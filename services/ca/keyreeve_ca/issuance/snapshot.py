@@ -7,7 +7,7 @@ commit gate has the last word on what enters the ledger, so the certificates of 
 import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cryptography import x509
 
@@ -268,6 +268,27 @@ def load_snapshot(
     Keys that the snapshot `before` has open are reused, because checking a large RSA key takes up to 0.25 s. Raises
     `keyreeve_chassis.keys.ports.KeyStoreError` when a key does not open; the process must then stop.
     """
+    try:
+        return _read_snapshot(tx, keystore, url=url, blocked=blocked, watch=watch, before=before)
+    except (ValueError, LookupError):
+        # A row that another party wrote need not even be readable. What was known goes on; nothing is issued.
+        control_plane = tx.control_plane()
+        if before is None or not watch.found or control_plane is None:
+            raise
+        return replace(
+            before, restore_generation=control_plane.restore_generation, config_version=control_plane.config_version
+        )
+
+
+def _read_snapshot(
+    tx: Transaction,
+    keystore: KeyStore,
+    *,
+    url: str,
+    blocked: frozenset[bytes],
+    watch: TrustWatch,
+    before: IssuanceSnapshot | None,
+) -> IssuanceSnapshot:
     control_plane = tx.control_plane()
     if control_plane is None or not control_plane.bootstrapped_at:
         raise errors.StoreUnavailable("the control plane has not been bootstrapped yet")

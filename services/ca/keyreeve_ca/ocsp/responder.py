@@ -21,7 +21,7 @@ from keyreeve_ca.certificates import serials
 from keyreeve_ca.certificates.lint_gate import Linter, lint_findings
 from keyreeve_ca.certificates.signers import IssuingSigner
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot, issuer_of
-from keyreeve_ca.ledger.ports import BlockRequest
+from keyreeve_ca.ledger.ports import BlockRequest, InProcess
 from keyreeve_ca.ocsp import messages as building
 from keyreeve_ca.ocsp.messages import CertificateId, Good, Revoked, Status, Unknown
 from keyreeve_ca.revocation.crl_publisher import BACKDATE, serial_of_authority
@@ -196,9 +196,9 @@ class OcspResponder:
     async def _make(self, authority: Authority) -> _Responder:
         """Create a key and have the authority certify it. Raises `LookupError` when the authority's key is destroyed."""
         seed, seed_id = self.random(serials.SEED_BYTES), self.random(16).hex()
-        request = BlockRequest(
-            authority.authority_id, "ocsp", frozenset(), seed_id, self.keystore.seal("seed", seed_id, seed)
-        )
+        sealed_seed = self.keystore.seal("seed", seed_id, seed)
+        # Neither a halt nor an altered table keeps relying parties from hearing what is revoked.
+        request = BlockRequest(authority.authority_id, "ocsp", frozenset(), seed_id, sealed_seed, InProcess())
         sealed = await self.store.read(lambda tx: tx.key(authority.key_id))
         lease = await self.store.write(lambda tx: tx.reserve_block(request))
         signer = self.keystore.open(self.keystore.generate(KeyType.P256))

@@ -29,6 +29,10 @@ class HasOperators(Protocol):
 class HasPeople(HasOperators, Protocol):
     """The same, with what says whether a person's certificates were revoked."""
 
+    def refuse_altered_approvals(self) -> None:
+        """Raise `TrustTableAltered` when an earlier approval, or an operator's earlier record, may have been put back."""
+        ...
+
     def is_revoked_since(self, identity: str, since: int) -> bool:
         """Whether a certificate of this identity was revoked at this time or later."""
         ...
@@ -53,10 +57,12 @@ def refuse_unknown_person(actor: Actor, now: int) -> None:
 def is_approved(tx: HasPeople, person: str, identity: str, approved_at: int | None, now: int) -> bool:
     """Whether an approval counts: given within an hour, by a person who has been an admin ever since.
 
-    A certificate of theirs that was revoked since may be the one with which another party approved.
+    A certificate of theirs that was revoked since may be the one with which another party approved. Raises
+    `TrustTableAltered`.
     """
     if approved_at is None or not approved_at <= now <= approved_at + APPROVAL_SECONDS:
         return False
+    tx.refuse_altered_approvals()
     known = tx.operators.find(SpiffeId.parse(identity).path[-1])
     if known is None or known.person_uid != person or known.role is not Role.ADMIN or known.since > approved_at:
         return False

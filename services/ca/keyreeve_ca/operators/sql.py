@@ -55,7 +55,7 @@ class SqlOperators:
 
     def take_approval(self, change: str) -> Approval | None:
         """Remove and return the approval of a change, or None. Raises `TrustTableAltered`."""
-        row = self._approvals.one(operator_approvals.c.change == change)
+        row = self._approvals.current_one(operator_approvals.c.change == change)
         if row is None:
             return None
         self._approvals.delete(operator_approvals.c.change == change)
@@ -63,7 +63,7 @@ class SqlOperators:
 
     def holder_of_key(self, fingerprint: str) -> Operator | None:
         """The operator whose registered key this is. Raises `TrustTableAltered`."""
-        held = self._held.one(operator_keys.c.fingerprint == fingerprint)
+        held = self._held.current_one(operator_keys.c.fingerprint == fingerprint)
         if held is None:
             return None
         found = and_(operators.c.removed_at.is_(None), operators.c.person_uid == held["person_uid"])
@@ -73,6 +73,7 @@ class SqlOperators:
     def ssh_authorities(self, person_uid: str) -> Sequence[RegisteredKey]:
         """The SSH CAs that are registered for an operator, in order of their fingerprints."""
         c = operator_ssh_authorities.c
+        self._authorities.refuse_unless_current()
         query = select(operator_ssh_authorities).where(c.person_uid == person_uid).order_by(c.fingerprint)
         rows = self._authorities.true_ones(query)
         return [RegisteredKey(stored_key(row["line"]), row["added_at"], row["added_by"]) for row in rows]

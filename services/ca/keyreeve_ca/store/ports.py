@@ -278,6 +278,10 @@ class Transaction(Protocol):
         """
         ...
 
+    def refuse_altered_approvals(self) -> None:
+        """Raise `TrustTableAltered` when an earlier approval, or an operator's earlier record, may have been put back."""
+        ...
+
     def is_revoked_since(self, identity: str, since: int) -> bool:
         """Whether a certificate of this identity was revoked at this time or later."""
         ...

@@ -16,14 +16,17 @@ from keyreeve.values import AuthorityKind, Hierarchy
 from keyreeve_ca.arrays.sql import SqlArrays
 from keyreeve_ca.authorities import sql as authorities_sql
 from keyreeve_ca.blocked_keys.sql import SqlBlockedKeys
+from keyreeve_ca.blocked_keys.tables import blocked_keys
 from keyreeve_ca.enrollment.sql import SqlTokens
 from keyreeve_ca.halt.service import refuse_when_halted
 from keyreeve_ca.halt.sql import SqlHalts
+from keyreeve_ca.halt.tables import issuance_halt
 from keyreeve_ca.ledger import blocks
 from keyreeve_ca.ledger.commit_rules import lock_exclusively
 from keyreeve_ca.ledger.ports import BlockLease, BlockRequest
 from keyreeve_ca.ledger.wire import results_from, unpack
 from keyreeve_ca.operators.sql import SqlOperators
+from keyreeve_ca.operators.tables import operators
 from keyreeve_ca.profiles import sql as profiles_sql
 from keyreeve_ca.profiles.profile import Profile, ProfileVersion
 from keyreeve_ca.revocation import sql as revocations_sql
@@ -300,6 +303,12 @@ class CaTransaction(SqlTransaction):
     def certificates(self, wanted: CertificateFilter, *, after: bytes, limit: int) -> Sequence[StoredCertificate]:
         """Rows in order of serial number, from the one after `after`."""
         return certificate_pages.page(self._connection, wanted, after=after, limit=limit).rows
+
+    def refuse_altered_approvals(self) -> None:
+        """Raise `TrustTableAltered` when an earlier approval, or an operator's earlier record, may have been put back."""
+        altered = self.trust.verify((operators.name, issuance_halt.name))
+        if altered := altered or self.trust.rows_differ((blocked_keys.name,)):
+            raise table_altered(altered)
 
     def is_revoked_since(self, identity: str, since: int) -> bool:
         """Whether a certificate of this identity was revoked at this time or later."""

@@ -57,6 +57,14 @@ class TrustRecords(Protocol):
         """Read some tables, or all, and compare them with their heads."""
         ...
 
+    def rows_differ(self, tables: Collection[str] | None = None, *, most: int | None = None) -> Sequence[Alteration]:
+        """Compare the MACs in tables with their heads: finds rows that were deleted or put back, cheaply.
+
+        By default in those whose heads list no rows. A row's values are not compared with its MAC. Tables of more than
+        `most` rows are left out.
+        """
+        ...
+
     def unsealed(self) -> Sequence[str] | None:
         """The tables that were never sealed, such as those of a new release; None when there is no index."""
         ...

@@ -17,6 +17,7 @@ import hmac
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Self
 
 from keyreeve.length_prefix import length_prefixed
@@ -26,6 +27,8 @@ MAC_BYTES = 16
 ENTRY_BYTES = 1 + MAC_BYTES
 INDEX = "*"
 """Name of the index among the heads."""
+_KEPT = 16_384
+"""Elements of sums that a process keeps: the same rows are counted again and again."""
 _MODULUS = 1 << 256
 _KIND = "trust table head"
 
@@ -81,7 +84,7 @@ class Seals:
 
     def __init__(self, row_key: bytes, head_key: bytes, keystore: KeyStore) -> None:
         self._row_key = row_key
-        self._head_key = head_key
+        self._element = lru_cache(maxsize=_KEPT)(lambda entry: int.from_bytes(hmac.digest(head_key, entry, "sha256")))
         self._keystore = keystore
 
     @classmethod
@@ -98,7 +101,7 @@ class Seals:
 
     def total(self, entries: Iterable[bytes]) -> int:
         """The sum of the elements of MACs, before the modulus."""
-        return sum(int.from_bytes(hmac.digest(self._head_key, entry, "sha256")) for entry in entries)
+        return sum(map(self._element, entries))
 
     def close_head(self, table: str, head: Head) -> bytes:
         """Seal a head."""

@@ -31,9 +31,7 @@ class SqlTrust:
     def rows(self, table: Any) -> "SqlTrustRows":  # noqa: ANN401  # SQLAlchemy's Table
         """The rows of one table."""
         declared = self._declared.of(table)
-        return SqlTrustRows(
-            self._connection, declared, self._seals, self._must_be_writable, lambda: self._delta(declared.name)
-        )
+        return SqlTrustRows(self._connection, declared, self._seals, self._must_be_writable, self)
 
     def unsealed(self) -> list[str] | None:
         """The tables that the index does not name, such as those of a new release; None when there is no index."""
@@ -65,6 +63,38 @@ class SqlTrust:
             if head is None or head.version != versions.get(declared.name):
                 found.append(Alteration(declared.name, ALL_ROWS, Problem.HEAD))
             found += self._compare(declared, head)
+        return found
+
+    def rows_differ(self, tables: Collection[str] | None = None, *, most: int | None = None) -> list[Alteration]:
+        """Compare the MACs in tables with their heads: finds rows that were deleted or put back, cheaply.
+
+        By default in those whose heads list no rows. A row's values are not compared with its MAC. Tables of more than
+        `most` rows are left out.
+        """
+        names = {one.name for one in self._declared.tables if not one.listed} if tables is None else {*tables}
+        heads_of = self._declared.heads
+        # One statement: on PostgreSQL a head may change between two.
+        heads = self._heads(select(heads_of).where(heads_of.c.name.in_([*names, INDEX])))
+        try:
+            versions = self._seals.open_index(heads.get(INDEX, b""))
+        except HeadUnusable:
+            return [Alteration(INDEX, ALL_ROWS, Problem.HEAD)]
+        found: list[Alteration] = []
+        for declared in (one for one in self._declared.tables if one.name in names):
+            try:
+                head = self._seals.open_head(declared.name, heads.get(declared.name, b""))
+            except HeadUnusable:
+                head = None
+            if head is None or head.version != versions.get(declared.name):
+                found.append(Alteration(declared.name, ALL_ROWS, Problem.HEAD))
+                continue
+            if most is not None and head.count > most:
+                continue
+            expected = head.changed(self._deltas.get(declared.name, Delta()))
+            macs = self._connection.scalars(select(declared.table.c[MAC])).all()
+            total = self._seals.total(entry for mac in macs for entry in mac_entries(mac).values())
+            if not (len(macs) == expected.count and same_total(total, expected.total)):
+                found.append(Alteration(declared.name, ALL_ROWS, Problem.ROWS))
         return found
 
     def seal(self, tables: Collection[str] | None = None) -> None:
@@ -161,7 +191,8 @@ class SqlTrust:
         for part in self._connection.execute(query).mappings().partitions():
             yield from part
 
-    def _delta(self, name: str) -> Delta:
+    def delta(self, name: str) -> Delta:
+        """What this transaction changes in a table."""
         return self._deltas.setdefault(name, Delta())
 
     def _put(self, name: str, sealed: bytes) -> None:
@@ -180,13 +211,13 @@ class SqlTrustRows:
         declared: TrustTable,
         seals: Seals,
         must_be_writable: Callable[[], None],
-        delta: Callable[[], Delta],
+        trust: SqlTrust,
     ) -> None:
         self._connection = connection
         self._declared = declared
         self._seals = seals
         self._must_be_writable = must_be_writable
-        self._delta = delta
+        self._trust = trust
 
     def insert(self, *rows: Mapping[Any, Any]) -> None:
         """Insert rows; each names every column of the column sets that is not NULL."""
@@ -197,7 +228,7 @@ class SqlTrustRows:
         for values in rows:
             entries = self.entries(values)
             made.append({**values, MAC: b"".join(entries)})
-            _count(self._delta(), self._seals, key_text(self.key_of(values)), (), entries)
+            _count(self._trust.delta(self._declared.name), self._seals, key_text(self.key_of(values)), (), entries)
         self._connection.execute(insert(self._declared.table), made)
 
     def update(self, where: ColumnElement[bool], values: Mapping[Any, Any], *, leave_altered: bool = False) -> int:
@@ -216,7 +247,9 @@ class SqlTrustRows:
             entries = self.entries({**row, **values}, known=known)
             this_row = and_(*(table.c[name] == row[name] for name in self._declared.key_names))
             self._connection.execute(update(table).where(this_row).values(**values, mac=b"".join(entries)))
-            _count(self._delta(), self._seals, key_text(self.key_of(row)), known.values(), entries)
+            _count(
+                self._trust.delta(self._declared.name), self._seals, key_text(self.key_of(row)), known.values(), entries
+            )
             changed += 1
         return changed
 
@@ -230,7 +263,7 @@ class SqlTrustRows:
             self._connection.execute(delete(table).where(where))
         for row in gone:
             known = mac_entries(row[MAC])
-            _count(self._delta(), self._seals, key_text(self.key_of(row)), known.values(), ())
+            _count(self._trust.delta(self._declared.name), self._seals, key_text(self.key_of(row)), known.values(), ())
         return len(gone)
 
     def one(self, where: ColumnElement[bool]) -> RowMapping | None:
@@ -239,6 +272,21 @@ class SqlTrustRows:
         if row is not None:
             self.refuse_unless_true(row)
         return row
+
+    def current_one(self, where: ColumnElement[bool], *, most: int | None = None) -> RowMapping | None:
+        """The same, of a table in which no row was deleted or put back; one of more than `most` rows is not compared.
+
+        For decisions that an earlier state of a row would turn round. Raises `TrustTableAltered`.
+        """
+        row = self.one(where)
+        if row is not None:
+            self.refuse_unless_current(most=most)
+        return row
+
+    def refuse_unless_current(self, *, most: int | None = None) -> None:
+        """Raise `TrustTableAltered` when a row of the table was deleted or put back."""
+        if found := self._trust.rows_differ([self._declared.name], most=most):
+            raise table_altered(found)
 
     def true_ones(self, query: Select[Any]) -> list[RowMapping]:
         """The rows of a query for whole rows of the table, without those that another has changed."""

@@ -29,6 +29,7 @@ from keyreeve_chassis.trust_tables.sealing import seal_at_start
 from keyreeve_chassis.trust_tables.seals import Seals
 from keyreeve_chassis.trust_tables.sql import SqlTrust
 from keyreeve_chassis.trust_tables.tables import TrustTable, TrustTables, heads_table, mac_column
+from keyreeve_chassis.trust_tables.watching import TrustWatch
 from support.databases import CaDatabase
 
 metadata = MetaData()
@@ -145,6 +146,51 @@ def test_an_earlier_state_of_a_row_that_is_put_back_is_found(bench: Bench) -> No
     bench.write(lambda trust: trust.rows(people).update(people.c.name == "p1", {"removed_at": 7}))
     bench.attack(update(people).where(people.c.name == "p1").values(**before))
     assert bench.verify() == [Alteration("people", "p1", Problem.PUT_BACK)]
+
+
+def test_counting_the_macs_finds_a_row_that_was_deleted_or_put_back(bench: Bench) -> None:
+    def differ(trust: SqlTrust, **kwargs: Any) -> list[Alteration]:
+        return trust.rows_differ(**kwargs)
+
+    before = {row["serial"]: row for row in bench.rows(bans)}[b"\x01"]
+    bench.write(lambda trust: trust.rows(bans).update(bans.c.serial == b"\x01", {"why": "y"}))
+    assert bench.write(differ) == []
+    bench.attack(update(bans).where(bans.c.serial == b"\x01").values(**before))
+    assert bench.write(differ) == [Alteration("bans", "", Problem.ROWS)]
+    assert bench.write(lambda trust: differ(trust, most=7)) == [], "it has eight rows"
+    with pytest.raises(errors.TrustTableAltered, match="bans"):
+        bench.write(lambda trust: trust.rows(bans).current_one(bans.c.serial == b"\x02"))
+    bench.attack(delete(HEADS).where(HEADS.c.name == "bans"))
+    assert bench.write(differ) == [Alteration("bans", "", Problem.HEAD)]
+
+
+def test_a_transaction_counts_its_own_changes(bench: Bench) -> None:
+    def several(trust: SqlTrust) -> list[Alteration]:
+        rows = trust.rows(bans)
+        rows.insert({"serial": b"new", "why": "z"})
+        rows.update(bans.c.serial == b"\x01", {"why": "y"})
+        rows.delete(bans.c.serial == b"\x02")
+        return trust.rows_differ()
+
+    assert bench.write(several) == []
+
+
+def test_a_reload_finds_a_row_of_a_small_table_that_was_put_back(bench: Bench) -> None:
+    watch = TrustWatch(FIRST.listed)
+
+    @dataclass
+    class Read:
+        trust: SqlTrust
+
+    def look() -> frozenset[tuple[str, str]]:
+        return bench.database.read_here(lambda c: watch.look(Read(SqlTrust(c, FIRST, SEALS, lambda: None))))
+
+    assert look() == frozenset()
+    bench.attack(delete(bans).where(bans.c.serial == b"\x01"))
+    assert look() == {("bans", "")}
+    bench.write(lambda trust: trust.seal())
+    assert look() == frozenset()
+    assert watch.found == ()
 
 
 def test_a_table_that_is_put_back_together_with_its_head_is_found(bench: Bench) -> None:
