@@ -7,9 +7,10 @@ an update waits, so both sides take an advisory lock first, which is granted in 
 the middle of a commit (frozen, or cut off) would hold that lock against a halt: after a second its transaction is ended
 from outside, and it finds out when it wakes.
 
-Conflicts are repeated requests, reused keys, certificates renewed twice. `Steps` is what differs between the databases:
-each step inserts new rows and reports how many were new; only when some were not is the database asked which. Rows go in
-sorted by key, so that two concurrent transactions wait for each other in one order and cannot deadlock.
+Blocked keys and ended enrollment tokens refuse their own certificates only. Conflicts are repeated requests, reused keys,
+certificates renewed twice. `Steps` is what differs between the databases: each step inserts new rows and reports how many
+were new; only when some were not is the database asked which. Rows go in sorted by key, so that two concurrent transactions
+wait for each other in one order and cannot deadlock.
 """
 
 import zlib
@@ -169,6 +170,10 @@ class Steps(Protocol):
         """Return the state and key hash of enrollment tokens; they stay so until the transaction ends."""
         ...
 
+    def blocked(self, spkis: Collection[bytes]) -> Collection[bytes]:
+        """Return the key hashes that are blocked; no other is until the transaction ends."""
+        ...
+
     def claim(self, rows: Sequence[tuple[str, str, str, bytes, bytes]]) -> int:
         """Insert (key, payload hash, items) where the key is new; return how many were new."""
         ...
@@ -214,6 +219,7 @@ class Settlement:
         self._live: dict[bytes, tuple[int, int, CertificateTuple]] = {}
         self._changed: set[int] = set()
         self._refuse_ended_tokens()
+        self._refuse_blocked_keys()
         claimed = self._claim()
         self._renew()
         self._bind()
@@ -250,6 +256,16 @@ class Settlement:
             for at, item in enumerate(request.items):
                 if is_certificate(item) and (state != TokenState.BOUND or spki_sha256 != item[SPKI]):
                     self._results[n][at] = _token_ended(request.token_id, state)
+
+    def _refuse_blocked_keys(self) -> None:
+        """Refuse certificates whose keys are blocked now, whatever was known when they were signed."""
+        spkis = {item[SPKI] for request in self._requests for item in request.items if is_certificate(item)}
+        if not (blocked := self._steps.blocked(spkis)):
+            return
+        for n, request in enumerate(self._requests):
+            for at, item in enumerate(request.items):
+                if is_certificate(item) and item[SPKI] in blocked:
+                    self._results[n][at] = _key_blocked(item)
 
     def _claim(self) -> dict[Key, int]:
         """Claim the requests that have a certificate, the first of each id; return those that won."""
@@ -346,6 +362,10 @@ class Settlement:
 def _token_ended(token_id: bytes, state: str) -> FailureTuple:
     reason = "TOKEN_REVOKED" if state == TokenState.REVOKED else "TOKEN_USED"
     return (reason, "the enrollment token ended while its certificate was being issued", {"token": token_id.hex()})
+
+
+def _key_blocked(certificate: CertificateTuple) -> FailureTuple:
+    return ("KEY_BLOCKED", "the key is blocked as compromised", {"spki_sha256": certificate[SPKI].hex()})
 
 
 def _key_reused(certificate: CertificateTuple) -> FailureTuple:

@@ -18,10 +18,12 @@ from keyreeve_ca.ledger.wire import (
     NOT_AFTER,
     POSTGRESQL_COPY,
     POSTGRESQL_TYPES,
+    SPKI,
     CertificateTuple,
     GroupTuple,
     Outcome,
     flat_group,
+    is_certificate,
     outcomes_from,
     pack,
     row,
@@ -51,6 +53,7 @@ _LOCK = "SELECT pg_advisory_xact_lock_shared(%s)"
 _CONTROL_PLANE = "SELECT p.restore_generation, h.halted FROM control_plane p, issuance_halt h FOR SHARE"
 _AUTHORITY = "SELECT state FROM authorities WHERE authority_id = %s FOR SHARE"
 _PROFILES = "SELECT sha256, halted FROM profile_versions WHERE sha256 = ANY(%b) FOR SHARE"
+_BLOCKED = "SELECT spki_sha256 FROM blocked_keys WHERE spki_sha256 = ANY(%b)"
 _BLOCK = (
     "SELECT restore_generation, authority_id, worker_id, state, committed, size, profile_hashes, number"
     " FROM serial_blocks WHERE block_id = %s FOR NO KEY UPDATE"
@@ -214,7 +217,7 @@ class PostgresqlLedger:
 
 def _commit(connection: SqlConnection, group: GroupTuple, chain: ChainWriter) -> list[Outcome]:
     raw = _raw(connection)
-    known, facts, halted, head_row = _read_gate(raw, group, chain)
+    known, facts, halted, blocked, head_row = _read_gate(raw, group, chain)
     if known is not None:
         if known[0] is None:
             raise GateClosed("group")
@@ -224,7 +227,7 @@ def _commit(connection: SqlConnection, group: GroupTuple, chain: ChainWriter) ->
         raise GateClosed(why)
     assert facts is not None
     assert facts.block_number is not None
-    settlement = Settlement(group.requests, _Statements(raw.cursor()))
+    settlement = Settlement(group.requests, _Statements(raw.cursor(), blocked))
     outcomes = settlement.outcomes()
     _copy(raw, settlement.certificates, facts.block_number)
     ends = [certificate[NOT_AFTER] for certificate in settlement.certificates]
@@ -242,13 +245,16 @@ def _commit(connection: SqlConnection, group: GroupTuple, chain: ChainWriter) ->
 
 def _read_gate(
     raw: psycopg.Connection[Any], group: GroupTuple, chain: ChainWriter
-) -> tuple[tuple[bytes | None] | None, GateFacts | None, list[bytes], tuple[Any, ...] | None]:
-    """Lock and read what the gate needs: earlier outcome, facts, halted profiles, audit chain head."""
+) -> tuple[tuple[bytes | None] | None, GateFacts | None, list[bytes], set[bytes], tuple[Any, ...] | None]:
+    """Lock and read what the gate needs: earlier outcome, facts, halted profiles, blocked keys, audit chain head."""
+    spkis = [item[SPKI] for request in group.requests for item in request.items if is_certificate(item)]
     with raw.pipeline():
         raw.execute(_LOCK, (ADVISORY_KEY,))
         control_plane = raw.execute(_CONTROL_PLANE)
         authority = raw.execute(_AUTHORITY, (group.authority_id,))
         profiles = raw.execute(_PROFILES, (list(group.profile_hashes),))
+        # Blocking a key waits for the gate's lock.
+        blocked = raw.execute(_BLOCKED, (spkis,), binary=True)
         block = raw.execute(_BLOCK, (group.block_id,))
         # After the block's lock: the same group, handed in twice at once, was committed by the previous holder of the lock.
         known = raw.execute(_KNOWN, (group.group_id,))
@@ -262,7 +268,8 @@ def _read_gate(
             None if authority_row is None else authority_row[0],
             *(block_row or (None,) * 8),
         )
-    return known.fetchone(), facts, [sha256 for sha256, halted in profiles if halted], head.fetchone()
+    halted_profiles = [sha256 for sha256, halted in profiles if halted]
+    return known.fetchone(), facts, halted_profiles, {spki for (spki,) in blocked}, head.fetchone()
 
 
 def _copy(raw: psycopg.Connection[Any], certificates: Sequence[CertificateTuple], block_number: int) -> None:
@@ -277,8 +284,12 @@ def _copy(raw: psycopg.Connection[Any], certificates: Sequence[CertificateTuple]
 class _Statements:
     """`conflict_resolution.Steps` on PostgreSQL: a conflict waits for the other transaction's end."""
 
-    def __init__(self, cursor: psycopg.Cursor[Any]) -> None:
+    def __init__(self, cursor: psycopg.Cursor[Any], blocked: set[bytes]) -> None:
         self._cursor = cursor
+        self._blocked = blocked
+
+    def blocked(self, spkis: Collection[bytes]) -> Collection[bytes]:
+        return self._blocked.intersection(spkis)
 
     def token_states(self, token_ids: Collection[bytes]) -> dict[bytes, tuple[str, bytes | None]]:
         # The gate's lock, which revoking a token takes too, keeps them as they are.

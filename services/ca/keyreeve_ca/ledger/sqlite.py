@@ -300,6 +300,12 @@ class _Statements:
         select = "SELECT state, spki_sha256 FROM enrollment_tokens WHERE token_id = ?"
         return {token: row for token in token_ids for row in self._cursor.execute(select, (token,))}
 
+    def blocked(self, spkis: Collection[bytes]) -> Collection[bytes]:
+        if self._cursor.execute("SELECT 1 FROM blocked_keys LIMIT 1").fetchone() is None:
+            return ()
+        select = "SELECT 1 FROM blocked_keys WHERE spki_sha256 = ?"
+        return {spki for spki in spkis if self._cursor.execute(select, (spki,)).fetchone() is not None}
+
     def claim(self, rows: Sequence[tuple[str, str, str, bytes, bytes]]) -> int:
         return self._cursor.executemany(
             "INSERT INTO requests (caller, method, request_id, payload_sha256, items, created_at)"

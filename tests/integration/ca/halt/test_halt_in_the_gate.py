@@ -10,9 +10,10 @@ from sqlalchemy.exc import OperationalError
 
 from keyreeve import errors
 from keyreeve.identity import Role
+from keyreeve_ca.blocked_keys.service import KeyBlocking
 from keyreeve_ca.halt.service import HaltState, HaltSwitch
 from keyreeve_ca.ledger.commit_rules import ADVISORY_KEY
-from keyreeve_ca.ledger.ports import CommitGroup, Committed, GateClosed, InProcess
+from keyreeve_ca.ledger.ports import CommitGroup, Committed, GateClosed, InProcess, ItemFailure
 from keyreeve_ca.operators.ports import APPROVAL_SECONDS, Actor, Operator
 from support.databases import CaBench, CaDatabase
 from support.ledger_entries import NOW, Block, block_request
@@ -60,6 +61,18 @@ async def test_no_block_is_leased_and_no_ca_certificate_begun_while_issuance_is_
         await ca_bench.store.write(lambda tx: tx.reserve_block(block_request()))
     await ca_bench.ledger.lease_block(block_request(exemption=InProcess()))
     await ca_bench.store.write(lambda tx: tx.reserve_block(block_request(exemption=InProcess())))
+
+
+async def test_a_certificate_signed_before_its_key_was_blocked_does_not_enter_the_ledger(ca_bench: CaBench) -> None:
+    block = await Block.leased(ca_bench.ledger)
+    lost, other = block.certificate(), block.certificate()
+    group = block.group(block.claim(lost), block.claim(other))
+    await ca_bench.store.write(lambda tx: KeyBlocking(lambda: NOW).block(tx, ANN, lost.spki_sha256, "lost"))
+    refused, committed = await ca_bench.ledger.commit(group)
+    assert isinstance(refused, Committed)
+    assert [item.reason for item in refused.items if isinstance(item, ItemFailure)] == ["KEY_BLOCKED"]
+    assert isinstance(committed, Committed)
+    assert await ca_bench.stored() == [other.serial]
 
 
 async def test_a_halted_group_can_be_committed_after_the_resumption(ca_bench: CaBench) -> None:

@@ -75,6 +75,7 @@ class OldDatabase(CaDatabase):
                     connection.execute(text(f"ALTER TABLE {table} DROP mac"))
                 connection.execute(text("ALTER TABLE authorities DROP seq"))
                 connection.execute(text("DROP TABLE trust_table_heads"))
+                connection.execute(text("DROP TABLE blocked_keys"))
         upgrade(engine, SCHEMA, to=revision)
         engine.dispose()
         self.renamed = revision == "head"
@@ -104,6 +105,8 @@ def old_database(postgresql_server: Server, tmp_path: Path, monkeypatch: pytest.
             connection.execute(text(f"ALTER TABLE {table} ADD mac bytea"))
         connection.execute(text("ALTER TABLE authorities ADD seq bigint"))
         SCHEMA.metadata.tables["trust_table_heads"].create(connection)
+        # And asks for the blocked keys of revision 0017.
+        SCHEMA.metadata.tables["blocked_keys"].create(connection)
     engine.dispose()
     yield database
     database.close()

@@ -29,6 +29,9 @@ class Memory:
     keys: dict[bytes, str] = field(default_factory=dict)
     renewals: dict[bytes, tuple[bytes, bytes]] = field(default_factory=dict)
 
+    def blocked(self, spkis: Collection[bytes]) -> Collection[bytes]:
+        return ()
+
     def claim(self, rows: Sequence[tuple[str, str, str, bytes, bytes]]) -> int:
         return self._insert(self.requests, [(row[:3], row[3:]) for row in rows])
 
