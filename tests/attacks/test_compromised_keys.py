@@ -1,6 +1,7 @@
 """A key that others may know, and the certificates that a thief renewed with it."""
 
 import itertools
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
@@ -118,6 +119,23 @@ def test_a_compromise_revokes_what_a_certificate_renewed_and_what_renewed_it(lin
     client, certificates, _ = line
     client.certificates.revoke(certificates[at].serial, CrlReason.KEY_COMPROMISE)
     assert states(client, certificates) == [REVOKED] * 3
+
+
+def test_a_compromise_of_many_keys_revokes_what_was_renewed_from_them(enrolling_ca: RunningCa) -> None:
+    client, admin, key = enrolling_ca.client(WORKLOAD), enrolling_ca.client(), make_key()
+    old = signed(client, key)
+    enrolling_ca.clock.offset += 60
+    try:
+        new = renewed(client, old, key, make_key())
+    finally:
+        enrolling_ca.clock.offset -= 60
+    stored = client.certificates.get(old.serial)
+    begun = admin.certificates.revoke_many(
+        CrlReason.KEY_COMPROMISE, identity=stored.identity, issued_before=stored.issued_at + timedelta(seconds=30)
+    )
+    *_, last = admin.operations.watch(begun.name)
+    assert last.done == 2
+    assert states(client, [old, new]) == [REVOKED] * 2
 
 
 @pytest.mark.parametrize(("lineage", "expected"), [(None, [REVOKED, VALID, VALID]), (True, [REVOKED] * 3)])

@@ -2,7 +2,8 @@
 
 A step walks the ledger in order of serial number. It reads outside the transaction, since finding a few among millions
 takes long and the signing path must not wait for that. Whatever dies, the next step begins where the last committed one
-ended, and nothing is revoked twice. A step is as large as what the signing path should wait for at most.
+ended, and nothing is revoked twice.
+Of compromised keys, the lines of renewals go, too. A step is as large as what the signing path should wait for at most.
 """
 
 import time
@@ -13,6 +14,7 @@ from keyreeve import errors
 from keyreeve.identity import Caller, Role
 from keyreeve.values import CrlReason, Hierarchy
 from keyreeve_ca.revocation.ports import NewRevocation
+from keyreeve_ca.revocation.service import line_of
 from keyreeve_ca.store.ports import CertificateFilter, CertificatePage, Transaction
 from keyreeve_chassis.database.ports import Store
 from keyreeve_chassis.operations.ports import Operation, OperationState
@@ -116,10 +118,13 @@ class BulkRevocation:
 
     def _revoke(self, tx: Transaction, operation: Operation, page: CertificatePage) -> None:
         now, reason = self.now(), CrlReason(operation.arguments["reason"])
-        before = tx.revocations.of([row.serial for row in page.rows])
+        rows = {row.serial: row for row in page.rows}
+        if reason is CrlReason.KEY_COMPROMISE:
+            rows |= {one.serial: one for row in page.rows for one in line_of(tx, row) if one.not_after >= now}
+        before = tx.revocations.of(list(rows))
         new = [
             NewRevocation(row.serial, row.authority_id, row.not_after, reason, now, operation.creator)
-            for row in page.rows
+            for row in rows.values()
             if row.serial not in before
         ]
         done = operation.done + len(new)

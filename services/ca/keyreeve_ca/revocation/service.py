@@ -44,7 +44,7 @@ class Revoking:
                 )
             raise certificate_not_found(serial)
         with_line = reason is CrlReason.KEY_COMPROMISE if lineage is None else lineage
-        every = [entry, *(_line_of(tx, entry) if with_line else ())]
+        every = [entry, *(line_of(tx, entry) if with_line else ())]
         valid = [one for one in every if one.not_after >= self.now()]
         before = tx.revocations.of([one.serial for one in every])
         if serial not in before and not valid:
@@ -61,7 +61,7 @@ class Revoking:
         return entry, known.get(serial, next(iter(known.values())))
 
 
-def _line_of(tx: Transaction, entry: StoredCertificate) -> Iterator[StoredCertificate]:
+def line_of(tx: Transaction, entry: StoredCertificate) -> Iterator[StoredCertificate]:
     """The certificates that this one renewed, and those that renewed it."""
     after = entry
     while (successor := tx.successor(after.serial)) is not None:
