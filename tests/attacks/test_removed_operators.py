@@ -34,12 +34,13 @@ def test_what_an_operator_requested_or_enrolled_is_listed_by_its_requester(
     assert all(one.requester == ca.identity(mallory) for one in found)
 
 
-def test_an_operator_enrolls_no_second_holder_of_a_workload(enrolling_ca: RunningCa, mallory: str) -> None:
-    ca, workload = enrolling_ca, f"workloads/{unique('billing')}/api"
+@pytest.mark.parametrize("path", ["workloads/{}/api", "members/{}.example.test"])
+def test_an_operator_enrolls_no_second_holder_of_an_identity(enrolling_ca: RunningCa, mallory: str, path: str) -> None:
+    ca, workload = enrolling_ca, path.format(unique("billing"))
     token = new_token(ca, workload, by=ADMIN)
     assert isinstance(refused(lambda: new_token(ca, workload, by=mallory)), errors.TokenNotAllowed)
     with conversation(token, key=make_key()) as talk:
         talk.whole()
     assert isinstance(refused(lambda: new_token(ca, workload, by=mallory)), errors.TokenNotAllowed)
     assert new_token(ca, workload, by=ADMIN)
-    assert new_token(ca, f"workloads/{unique('other')}/api", by=mallory)
+    assert new_token(ca, path.format(unique("other")), by=mallory)

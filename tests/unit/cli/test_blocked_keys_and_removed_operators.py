@@ -95,7 +95,29 @@ def test_what_an_operator_let_in_is_shown_without_removing_anybody(run: Run, rem
     ran = run("operator", "remove", "bea", "--show", "-o", "json")
     assert [row["serial"] for row in ran.document] == [CERTIFICATE.name.removeprefix("certificates/")]
     assert set(removing.methods()) == {"ListCertificates"}
-    assert len(removing.received) == 3
+
+
+def test_what_the_holder_of_an_enrolled_identity_has_renewed_is_shown_and_nothing_else(run: Run, fake: FakeCa) -> None:
+    workload = "spiffe://example.test/workloads/billing/api"
+
+    def certificate(number: int, renews: int | None, state: pb.CertificateState.ValueType) -> pb.Certificate:
+        made = pb.Certificate()
+        made.CopyFrom(CERTIFICATE)
+        made.name, made.identity, made.state = f"certificates/{number:032x}", workload, state
+        made.renews = "" if renews is None else f"certificates/{renews:032x}"
+        return made
+
+    expired, valid = pb.CERTIFICATE_STATE_EXPIRED, pb.CERTIFICATE_STATE_VALID
+    line = [certificate(1, None, expired), certificate(2, 1, expired), certificate(3, 2, valid)]
+    other = [certificate(4, None, valid), certificate(5, 4, valid)]
+
+    async def listed(request: pb.ListCertificatesRequest, _context: object) -> pb.ListCertificatesResponse:
+        theirs = line[:1] if "/operator/" in request.requester else []
+        return pb.ListCertificatesResponse(certificates=[*line, *other] if request.identity else theirs)
+
+    fake.answer("ListCertificates", listed)
+    ran = run("operator", "remove", "bea", "--show", "-o", "json")
+    assert [row["serial"] for row in ran.document] == [f"{3:032x}"]
 
 
 def test_what_an_operator_let_in_is_revoked_with_them_when_asked_for(run: Run, removing: FakeCa) -> None:
@@ -104,6 +126,7 @@ def test_what_an_operator_let_in_is_revoked_with_them_when_asked_for(run: Run, r
     assert removing.methods()[-2:] == ["RemoveOperator", "RevokeCertificate"]
     assert removing.received[-1].request.name == CERTIFICATE.name
     assert removing.received[-1].request.reason == crl_reason_pb2.CRL_REASON_PRIVILEGE_WITHDRAWN
+    assert removing.received[-1].request.lineage
 
 
 def test_what_an_operator_let_in_stays_otherwise_and_is_told(run: Run, removing: FakeCa) -> None:

@@ -4,6 +4,7 @@
 """
 
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +18,7 @@ from keyreeve.cli.printing import Format, Printer, fields, moment, until
 
 if TYPE_CHECKING:
     from keyreeve import Client
-    from keyreeve.values import Invitation, Operator
+    from keyreeve.values import Certificate, Invitation, Operator
 
 app = typer.Typer(help="Invite operators, change their roles and keys, and remove them.", no_args_is_help=True)
 
@@ -199,7 +200,8 @@ def remove_operator(
                 typer.echo(f"{one['serial']}  {one['identity']}", err=True)
             revoke = typer.confirm(f"Revoke the {len(left)} certificates that they enrolled, too?", err=True)
         for one in left if revoke else ():
-            client.certificates.revoke(one["serial"], CrlReason.PRIVILEGE_WITHDRAWN)
+            # What renewed one since it was listed goes, too.
+            client.certificates.revoke(one["serial"], CrlReason.PRIVILEGE_WITHDRAWN, lineage=True)
     kept = [] if revoke else [one["serial"] for one in left]
     text = f"{row['name']} has been removed"
     text += f"; {len(left)} certificates that they enrolled were revoked" if revoke and left else ""
@@ -208,24 +210,35 @@ def remove_operator(
 
 
 def _enrolled_by(client: "Client", name: str) -> list[dict[str, Any]]:
-    """The valid certificates of others that an operator requested or enrolled, in any role."""
+    """The valid certificates of others that an operator requested or enrolled, in any role, and what renewed them.
+
+    The holder of an enrolled identity renews it and is the requester then, so such identities are followed by `renews`.
+    """
+    from keyreeve.identity import SpiffeId
     from keyreeve.values import CertificateState
 
-    found: list[dict[str, Any]] = []
+    found: dict[str, Certificate] = {}
     for role in ("admin", "operator", "auditor"):
         identity = f"spiffe://{client.context.trust_domain}/operators/{role}/{name.removeprefix('operators/')}"
-        found += [
-            {
-                "serial": one.serial,
-                "identity": one.identity,
-                "profile": one.profile.removeprefix("profiles/"),
-                "issued_at": moment(one.issued_at),
-                "not_after": moment(one.not_after),
-            }
-            for one in client.certificates.list(requester=identity, state=CertificateState.VALID)
-            if one.identity != identity
-        ]
-    return found
+        theirs = {one.name: one for one in client.certificates.list(requester=identity) if one.identity != identity}
+        for holder in {one.identity for one in theirs.values()}:
+            with suppress(ValueError):  # not a SPIFFE ID: only the requester renews it
+                SpiffeId.parse(holder)
+                renewals = {one.name: one for one in client.certificates.list(identity=holder) if one.renews}
+                while more := {key: one for key, one in renewals.items() if one.renews in theirs}:
+                    theirs |= more
+                    renewals = {key: one for key, one in renewals.items() if key not in more}
+        found |= {key: one for key, one in theirs.items() if one.state is CertificateState.VALID}
+    return [
+        {
+            "serial": one.serial,
+            "identity": one.identity,
+            "profile": one.profile.removeprefix("profiles/"),
+            "issued_at": moment(one.issued_at),
+            "not_after": moment(one.not_after),
+        }
+        for one in found.values()
+    ]
 
 
 def whoami(context: ContextFile = None, output: Output = Format.TABLE, quiet: Quiet = False) -> None:

@@ -61,22 +61,22 @@ class EnrollmentTokens:
         """
         wanted, role = read_identity(identity, self.trust_domain)
         check_may_let_in(creator_role, role)
-        if creator_role is Role.OPERATOR and role is Role.WORKLOAD:
-            self._refuse_second_holder(tx, str(wanted))
+        if creator_role is Role.OPERATOR:  # who enrolls members and workloads
+            self._refuse_second_holder(tx, str(wanted), role)
         seconds = check_lifetime(lifetime)
         reached = self._reached(address)
         if role in OPERATOR_ROLES:  # every token for a person is an invitation
             self.operators.invite(tx, wanted.path[-1], role, creator)
         return self._make(tx, wanted, creator, seconds, reached)
 
-    def _refuse_second_holder(self, tx: Transaction, identity: str) -> None:
-        """Raise `TokenNotAllowed` when a workload has a certificate or a token: its holder renews, or an admin decides."""
+    def _refuse_second_holder(self, tx: Transaction, identity: str, role: Role) -> None:
+        """Raise `TokenNotAllowed` when an identity has a certificate or a token: its holder renews, or an admin decides."""
         now = self.now()
         held = CertificateFilter(identity=identity, valid_at=now, revoked=False)
         if tx.certificates(held, after=b"", limit=1) or tx.tokens.any_for(identity, now):
             raise errors.TokenNotAllowed(
                 f"{identity} has a certificate or a token already; only an admin may enroll another holder",
-                metadata={"wanted": Role.WORKLOAD.value, "allowed": Role.ADMIN.value},
+                metadata={"wanted": role.value, "allowed": Role.ADMIN.value},
             )
 
     def for_person(
