@@ -6,6 +6,12 @@ http_url: http://{{ $host }}:8080
 enroll:
   address: {{ include "keyreeve.enroll" .root }}
   ca_address: {{ $host }}:7443
+{{- if eq .root.Values.profile "production" }}
+operators:
+  two_persons: true
+issuance:
+  resume_needs_two: true
+{{- end }}
 {{- else if and (eq .service "credentials") .root.Values.membership.enabled -}}
 vault:
   membership_address: {{ include "keyreeve.fullname" .root }}-membership.{{ include "keyreeve.namespace" .root }}.svc:{{ include "keyreeve.ports" "membership" }}
