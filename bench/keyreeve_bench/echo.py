@@ -26,7 +26,7 @@ from keyreeve_chassis.guard.call import Context as CallContext
 from keyreeve_chassis.guard.route import Route
 from keyreeve_chassis.guard.router import Kind
 from keyreeve_chassis.rpc.limits import ByteBudget
-from keyreeve_chassis.rpc.listener import Listener
+from keyreeve_chassis.rpc.listener import Listener, Shared
 from keyreeve_chassis.rpc.server import listener_limits
 from keyreeve_chassis.settings.serving import ServingSettings
 from keyreeve_chassis.tls import LiveServerCredentials, ServerIdentity
@@ -81,7 +81,9 @@ async def serve(orders: dict[str, Any], parent: Parent) -> Document:
     settings = ServingSettings()
     tls = LiveServerCredentials(lambda: ServerIdentity(chain, key, roots)).build()
     echo = _Echo(b64decode(orders["answer"]))
-    listener = Listener(echo, listener_limits(settings), ByteBudget(settings.buffered_bytes), tls)
+    # Connections are spread over the processes as over the workers of the CA.
+    shared = Shared(directory, "echo")
+    listener = Listener(echo, listener_limits(settings), ByteBudget(settings.buffered_bytes), tls, shared=shared)
     listener.listen("127.0.0.1", orders["port"])
     try:
         await parent.ready()  # the parent sends no start time: serve until it closes the pipe
