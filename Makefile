@@ -61,8 +61,8 @@ servers: $(VENV)/.dev ## run real servers and clients with the product's files, 
 golden-update: $(VENV)/.dev ## play the transcripts of the legacy commands, store what happens, and show the difference
 	@KEYREEVE_UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/unit/gateway/test_golden_transcripts.py; git diff --stat -p tests/golden
 
-fuzz: $(VENV)/.dev ## send random frames to this server's HTTP/2, a million connections (INPUTS=1000000 SEED=1)
-	@PYTHONPATH=tests $(BIN)/python -m support.http2_fuzzer --inputs $(or $(INPUTS),1000000) --seed $(or $(SEED),1)
+fuzz: $(VENV)/.dev ## send random frames to this server's HTTP/2, a million connections (INPUTS=1000000 SEED=1 ENGINE=ngh2)
+	@PYTHONPATH=tests $(BIN)/python -m support.http2_fuzzer --inputs $(or $(INPUTS),1000000) --seed $(or $(SEED),1) --engine $(or $(ENGINE),ngh2)
 
 image: ## build the container image with buildah, podman or docker (IMAGE=name:tag)
 	@tools/image build $(IMAGE)

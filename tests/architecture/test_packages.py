@@ -137,13 +137,16 @@ def test_tests_wait_for_what_they_need_and_do_not_sleep() -> None:
     assert allowed == set(REAL_WAITS), "each of them still sleeps"
 
 
-def test_grpcio_serves_nothing_but_the_differential_test() -> None:
-    files = [path for room in (*PACKAGES, "bench") for path in (ROOT / room).rglob("*.py")]
+def test_grpcio_serves_nothing_but_the_peer_port_and_the_differential_test() -> None:
+    files = [path for room in (*PACKAGES, "agent", "gateway", "bench") for path in (ROOT / room).rglob("*.py")]
     serving = [
         str(path.relative_to(ROOT))
         for path, text in ((path, path.read_text()) for path in files)
-        if "aio" in text
+        if "aio.server" in text
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "grpc.aio.server"
     ]
-    assert serving == ["tests/integration/chassis/rpc/test_against_grpc_aio.py"]
+    assert sorted(serving) == [
+        "agent/keyreeve_agent/peers/server.py",  # docs/adr/0024-grpcio-server-on-the-peer-port.md
+        "tests/integration/chassis/rpc/test_against_grpc_aio.py",
+    ]

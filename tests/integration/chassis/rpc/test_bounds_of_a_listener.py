@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from OpenSSL import SSL
 
 from keyreeve.errors import PeerIdentityInvalid
-from keyreeve_chassis.rpc import limits
-from keyreeve_chassis.tls import TlsFailed, TlsSession
-from support.echo_service import ECHO, WATCH, EchoRequest, EchoResponse, echo_service
-from support.http2_attacker import RawConnection, Seen, half_sent
+from keyreeve_chassis.rpc import limits, wire
+from keyreeve_chassis.tls import LiveServerCredentials, ServerIdentity, TlsFailed, TlsSession
+from support.echo_service import COUNT, ECHO, WATCH, EchoRequest, EchoResponse, echo_service
+from support.http2_attacker import DATA, END_STREAM, RawConnection, Seen, frame, half_sent, message
 from support.peer_certificates import Hierarchies, Leaf
 from support.running import Harness, client_tls, refused, serving
 from support.waiting import wait_until
@@ -243,6 +243,62 @@ async def test_a_client_key_of_an_unusual_kind_identifies_nobody(key):
         leaf = server.hierarchies.control.leaf(uris=["spiffe://example.test/operators/admin/ann"], key=key)
         with pytest.raises(PeerIdentityInvalid, match="neither RSA nor"):
             server.verifier.verify(leaf.pem)
+        assert await statuses_of_a_call(server, leaf) == {str(grpc.StatusCode.UNAUTHENTICATED.value[0]): 1}
+        assert await statuses_of_a_call(server, person(server)) == {str(wire.OK): 1}
+
+
+async def statuses_of_a_call(server: Harness, leaf: Leaf) -> dict[str, int]:
+    """What a call over TLS is answered; grpcio's client loads no key that it would not accept itself."""
+    seen = Seen()
+    connection = await RawConnection.connect(server.address, client_tls(server, leaf), seen)
+    try:
+        number, opened = connection.headers(ECHO, ("grpc-timeout", "20S"))
+        await connection.send(opened + frame(DATA, END_STREAM, number, message(b"")))
+        async with asyncio.timeout(20):
+            await connection.end_of(number)
+    finally:
+        await connection.close()
+    return seen.statuses
+
+
+def test_the_key_exchange_is_hybrid_with_clients_that_support_it():
+    hierarchies = Hierarchies.make()
+    leaf = hierarchies.control.service()
+    identity = ServerIdentity(leaf.chain_pem, leaf.key_pem, hierarchies.control_root.pem)
+    session = LiveServerCredentials(lambda: identity).build(ask_for_certificates=False).accept()
+    there = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    there.set_alpn_protos([b"h2"])
+    client, complete = SSL.Connection(there, None), False
+    client.set_connect_state()
+    for _ in range(3):
+        with suppress(SSL.WantReadError):
+            client.do_handshake()
+        with suppress(SSL.WantReadError):
+            session.take_in(client.bio_read(65536))
+        complete = complete or session.handshake()
+        if output := session.output():
+            client.bio_write(output)
+    assert complete
+    assert client.get_group_name() == "X25519MLKEM768"
+
+
+async def test_answers_that_a_client_does_not_read_are_bounded_and_others_are_answered():
+    async with serving([echo_service()], buffered_bytes=1024 * 1024) as server:
+        budget = server.running.budget
+        connection = await RawConnection.connect(server.address, client_tls(server, person(server)), Seen())
+        try:
+            connection.take_all_answers()
+            connection._writer.transport.pause_reading()
+            for _ in range(20):
+                number, opened = connection.headers(COUNT, ("grpc-timeout", "50S"))
+                await connection.send(opened + frame(DATA, END_STREAM, number, message(b"")))
+            await wait_until("much is unread", lambda: budget.total > 512 * 1024)
+            for _ in range(4):
+                assert await answered(server, "bob")
+                assert budget.total <= 1024 * 1024
+        finally:
+            await connection.close()
+        await wait_until("nothing is held", lambda: budget.total == 0)
 
 
 @pytest.mark.parametrize("doing", ["nothing", "a call", "a stream that is cut", "a flood"])

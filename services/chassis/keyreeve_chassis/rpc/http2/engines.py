@@ -26,6 +26,13 @@ class Engine:
         return f"{self.library} {version(self.library)}"
 
 
+def ngh2_engine() -> Engine:
+    """Return the engine on libnghttp2. Raises `ImportError`."""
+    from keyreeve_chassis.rpc.http2 import on_ngh2
+
+    return Engine("ngh2", on_ngh2.http2_connection)
+
+
 def h2_engine() -> Engine:
     """Return the engine in pure Python."""
     from keyreeve_chassis.rpc.http2 import on_h2
@@ -36,7 +43,6 @@ def h2_engine() -> Engine:
 def usable_engine() -> Engine:
     """Return the fastest engine that is installed."""
     try:
-        from keyreeve_chassis.rpc.http2 import on_ngh2
+        return ngh2_engine()
     except ImportError:
         return h2_engine()
-    return Engine("ngh2", on_ngh2.http2_connection)

@@ -29,6 +29,8 @@ from keyreeve_chassis.rpc.http2.port import (
 from keyreeve_chassis.rpc.wire import Header
 
 _MOST_CONTINUATIONS = 8
+_GLITCHES = (10_000, 330)
+"""Suspicious frames at once, and in each second for long (libnghttp2's `glitch_rate_limit`); beyond it the connection ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,7 @@ def http2_connection(*, streams: int, header_bytes: int, resets: tuple[int, int]
         Role.SERVER,
         Configuration(
             auto_window_update=False,
+            glitch_rate_limit=_GLITCHES,
             max_continuations=_MOST_CONTINUATIONS,
             max_inbound_header_count=MOST_FIELDS,
             max_inbound_header_list_size=header_bytes + HEADER_SLACK,
