@@ -21,6 +21,7 @@ from keyreeve_chassis.rpc.listener import Listener
 from keyreeve_chassis.rpc.server import listener_limits
 from keyreeve_chassis.settings.serving import ServingSettings
 from support.http2_peer import ENGINES
+from support.waiting import wait_until
 
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 DETAILS = "grpc-status-details-bin"
@@ -44,14 +45,37 @@ class Plan:
     hang: bool = False
     own: str = ""
     """Metadata of the handler, before and after its answers."""
+    cancel: bool = False
+    """The client cancels it while the handler waits."""
 
     def encode(self) -> bytes:
-        told = {"answers": self.answers, "code": self.code, "message": self.message, "details": self.details.hex()}
-        return json.dumps({**told, "hang": self.hang, "own": self.own}).encode()
+        answers = () if self.cancel else self.answers
+        told = {"answers": answers, "code": self.code, "message": self.message, "details": self.details.hex()}
+        return json.dumps({**told, "hang": self.hang or self.cancel, "own": self.own}).encode()
 
 
 class Outcome(Exception):
     """How a handler ends a call."""
+
+
+@dataclass
+class Waiting:
+    """Handlers that wait on one side, and those of them that were cancelled."""
+
+    begun: int = 0
+    cancelled: int = 0
+
+    async def wait(self) -> None:
+        self.begun += 1
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+
+
+WAITING = {"ours": Waiting(), "theirs": Waiting()}
+SIDE = "side"
 
 
 async def act(requests: AsyncIterator[bytes], metadata: Any, own: Any) -> AsyncIterator[bytes]:
@@ -66,7 +90,7 @@ async def act(requests: AsyncIterator[bytes], metadata: Any, own: Any) -> AsyncI
     for size in told["answers"]:
         yield b"a" * size
     if told["hang"]:
-        await asyncio.Event().wait()
+        await WAITING[dict(metadata)[SIDE]].wait()
     if told["code"]:
         raise Outcome(told["code"], told["message"], ((DETAILS, bytes.fromhex(told["details"])),), trailing)
 
@@ -166,15 +190,17 @@ async def both(engine: Engine = ENGINES[0]) -> AsyncIterator[tuple[grpc.aio.Chan
         await server.stop(0)
 
 
-async def outcome(channel: grpc.aio.Channel, plan: Plan) -> tuple[Any, ...]:
-    """Make the call; return everything that a client sees."""
+async def outcome(channel: grpc.aio.Channel, plan: Plan, side: str) -> tuple[Any, ...]:
+    """Make the call; return everything that a client sees, and whether its handler was cancelled."""
     requests = [plan.encode(), *(b"r" * size for size in plan.requests)]
     call = getattr(channel, plan.kind)(f"/t.S/{plan.kind}")
     sent = call(
         requests[0] if plan.kind.startswith("unary") else iter(requests),
-        timeout=0.3 if plan.hang else 30,
-        metadata=plan.metadata,
+        timeout=0.3 if plan.hang and not plan.cancel else 30,
+        metadata=(*plan.metadata, (SIDE, side)),
     )
+    if plan.cancel:
+        return await cancelled(sent, plan, side)
     answers = []
     try:
         if plan.kind.endswith("unary"):
@@ -187,8 +213,20 @@ async def outcome(channel: grpc.aio.Channel, plan: Plan) -> tuple[Any, ...]:
     trailing = [(key, value) for key, value in (await sent.trailing_metadata() or ()) if key == DETAILS or key in OWN]
     initial = [(key, value) for key, value in (await sent.initial_metadata() or ()) if key in OWN]
     if plan.hang:  # either end may notice the deadline first, and ours sends initial metadata with the first message
+        await wait_until("its handler is cancelled", lambda: WAITING[side].begun == WAITING[side].cancelled)
         return code, answers
     return code, await sent.details(), initial, sorted(trailing), answers
+
+
+async def cancelled(sent: Any, plan: Plan, side: str) -> tuple[Any, ...]:
+    """Cancel a call whose handler waits."""
+    waiting = WAITING[side]
+    first = None if plan.kind.endswith("unary") else await sent.read()
+    await wait_until("its handler waits", lambda: waiting.begun > waiting.cancelled)
+    sent.cancel()
+    code = await sent.code()
+    await wait_until("its handler is cancelled", lambda: waiting.begun == waiting.cancelled)
+    return code, first
 
 
 SIZES = st.one_of(st.integers(0, 100), st.sampled_from([0, 16384, 65530, 65535, 65536, 200_000, 1_000_000, MOST]))
@@ -211,6 +249,7 @@ PLANS = st.builds(
     metadata=METADATA,
     hang=st.sampled_from([False, False, False, False, True]),
     own=st.sampled_from(["", "", "mine"]),
+    cancel=st.sampled_from([False, False, False, True]),
 )
 
 
@@ -227,7 +266,7 @@ def test_a_call_has_the_same_outcome_on_both(engine, plans):
     async def compare() -> None:
         async with both(engine) as (theirs, ours):
             for plan in plans:
-                expected, found = await asyncio.gather(outcome(theirs, plan), outcome(ours, plan))
+                expected, found = await asyncio.gather(outcome(theirs, plan, "theirs"), outcome(ours, plan, "ours"))
                 assert found == expected, plan
 
     asyncio.run(compare())
@@ -236,12 +275,12 @@ def test_a_call_has_the_same_outcome_on_both(engine, plans):
 async def test_many_calls_at_once_on_one_connection_have_their_own_outcomes():
     plans = [Plan("stream_stream", (n * 1000, 10), (n * 500, 3), n % 3, f"no {n}", b"d", ()) for n in range(60)]
     async with both() as (theirs, ours):
-        expected = await asyncio.gather(*(outcome(theirs, plan) for plan in plans))
-        assert await asyncio.gather(*(outcome(ours, plan) for plan in plans)) == expected
+        expected = await asyncio.gather(*(outcome(theirs, plan, "theirs") for plan in plans))
+        assert await asyncio.gather(*(outcome(ours, plan, "ours") for plan in plans)) == expected
 
 
 async def test_a_message_beyond_the_limit_is_refused_alike():
     plan = Plan("stream_unary", (MOST + 1,), (), 0, "", b"", ())
     async with both() as (theirs, ours):
-        codes = {(await outcome(channel, plan))[0] for channel in (theirs, ours)}
+        codes = {(await outcome(channel, plan, side))[0] for side, channel in (("theirs", theirs), ("ours", ours))}
     assert codes == {grpc.StatusCode.RESOURCE_EXHAUSTED}
