@@ -39,6 +39,8 @@ class Bench:
     """Outcomes of all loads on the service: the runs, the overload and the sweep."""
     signing_limits: list[float] = field(default_factory=list)
     echo_rates: list[float] = field(default_factory=list)
+    echo_client: str = ""
+    """What called the echo, and how many calls were in flight."""
     baselines: dict[str, list[Tally]] = field(default_factory=dict)
     points: list[Point] = field(default_factory=list)
     """Points of the plot."""

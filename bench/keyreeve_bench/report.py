@@ -80,6 +80,7 @@ def report_of(
         "limits": {
             SIGNING_LIMIT.rate_key: _rounded(bench.signing_limits),
             ECHO_RATE.rate_key: _rounded(bench.echo_rates),
+            "echo_client": bench.echo_client,
         },
         "runs": [_run_document(outcome) for outcome in bench.outcomes],
         "sweep": [asdict(point) for point in bench.points],

@@ -182,6 +182,7 @@ async def _measure_limits(bench: Bench, echo: Path) -> None:
     ]
     load = replace(bench.load(*steps), context=echo, batch=1, client="grpc", acknowledgements=None, keeps_serials=False)
     echoed = await session.run(load, watched={}, show=lambda *_: None)
+    bench.echo_client = f"grpcio {grpc.__version__}, {load.processes} processes, {in_flight} in flight"
     bench.signing_limits.append(signing_limit)
     bench.echo_rates.append(echoed.measured.rate)
     bench.progress.done(f"signing limit {signing_limit:,.0f}/s, echo rate {echoed.measured.rate:,.0f}/s")

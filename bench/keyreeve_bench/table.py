@@ -14,7 +14,7 @@ def table(report: Mapping[str, Any]) -> str:
         ("certificates/s", f"{rate['median']:,.0f}   (min {rate['min']:,.0f}, max {rate['max']:,.0f}, {runs} runs)"),
         ("latency, ms", _percentiles(latency)),
         ("errors", _errors(report["errors"])),
-        ("limits, per s", _limits(report)),
+        ("limits, per s", f"{_limits(report)}   (echo by {report['limits']['echo_client']})"),
         ("of the limits", _ratios(report["ratios"])),
         ("CPU, us/certificate", _parts(report["cpu_us_per_certificate"])),
         ("memory (PSS), MB", _parts({name: _mega(value) for name, value in report["pss_bytes"].items()})),

@@ -44,6 +44,7 @@ REPORT: dict[str, Any] = {
         }
     },
     "checks": [{"check": "ledger", "ok": False, "message": "1 missing"}],
+    "limits": {"echo_client": "grpcio 1.2.3, 4 processes, 64 in flight"},
     "requirements": [{"require": "unary>=0.8combined-bound", "met": False, "measured": 1.0, "target": 2.0}],
 }
 
@@ -123,6 +124,7 @@ def test_the_table_shows_failures_and_unknown_values() -> None:
     assert "FAILED" in lines["check: ledger"]
     assert "FAILED" in lines["require unary>=0.8combined-bound"]
     assert "2.00 cfssl" in lines["of the limits"]
+    assert "(echo by grpcio 1.2.3, 4 processes, 64 in flight)" in lines["limits, per s"]
     assert "nothing beside the context" in lines["ledger"]
     assert "p50 1.50" in lines["get certificate, ms"]
     assert "server 200" in lines["memory (PSS), MB"]

@@ -108,7 +108,7 @@ def bench_sign(
         list[str] | None,
         typer.Option(
             "--require",
-            help="A threshold, such as 'unary>=0.8combined-bound' or 'p99<=15ms'; exit code 1 when it is not met.",
+            help="A threshold, such as 'unary>=1.8step-ca' or 'p99<=15ms'; exit code 1 when it is not met.",
         ),
     ] = None,
     plot: Annotated[
