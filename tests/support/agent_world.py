@@ -24,13 +24,14 @@ from keyreeve.membership_values import (
     Server,
     Status,
 )
+from keyreeve.trusted_certificates import bundle_digest
 from keyreeve.values import MemberState
 from keyreeve_agent.control.client import roll_member
 from keyreeve_agent.control.service import MemberLoop
 from keyreeve_agent.material.directory import MaterialDirectory
 from keyreeve_agent.material.roll_file import RollFile
 from keyreeve_agent.material.seen_epochs import SeenEpochs
-from keyreeve_agent.material.values import Material, RollMember, bundle_digest
+from keyreeve_agent.material.values import Material, RollMember
 from keyreeve_agent.peers.dialing import PeerDialer
 from keyreeve_agent.peers.server import PeerServer
 from keyreeve_agent.peers.servicer import PeerServicer

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from keyreeve.errors import EpochDowngrade, EpochEquivocation
 from keyreeve.membership_values import Epoch
-from keyreeve_agent.material.values import bundle_digest
+from keyreeve.trusted_certificates import bundle_digest
 
 
 @dataclass(frozen=True, slots=True)

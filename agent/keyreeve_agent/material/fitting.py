@@ -1,24 +1,13 @@
 """Whether certificate, key, bundle and CRLs match."""
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from keyreeve.errors import PeerMaterialWrong
 from keyreeve.keys import parse_key
 from keyreeve.membership_values import Epoch
+from keyreeve.trusted_certificates import issuer_among
 from keyreeve_agent.material.values import Material
-
-
-def issuer_in(certificate: x509.Certificate, authorities: tuple[x509.Certificate, ...]) -> x509.Certificate | None:
-    """The authority whose key signed a certificate; a matching name proves nothing."""
-    for authority in authorities:
-        try:
-            certificate.verify_directly_issued_by(authority)
-        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-            continue
-        return authority
-    return None
 
 
 def authorities_of(material: Material) -> tuple[x509.Certificate, ...]:
@@ -38,7 +27,7 @@ def check_material(material: Material, name: str) -> x509.Certificate:
         raise PeerMaterialWrong(f"the peer material cannot be read: {failure}") from None
     if key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != spki:
         raise PeerMaterialWrong("the peer certificate is for another key")
-    if issuer_in(leaf, authorities) is None:
+    if issuer_among(leaf, authorities) is None:
         raise PeerMaterialWrong("the peer certificate's issuer is not in the bundle")
     if peer_name(leaf) != name:
         raise PeerMaterialWrong(f"the peer certificate is not for {name}")

@@ -1,17 +1,9 @@
 """Values of a member's peer material. Times are seconds since 1970."""
 
-import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from keyreeve.length_prefix import length_prefixed
 from keyreeve.membership_values import Epoch
 from keyreeve.values import MemberState
-
-
-def bundle_digest(certificates: Iterable[bytes]) -> bytes:
-    """SHA-256 over the sorted DER certificates, each after its length."""
-    return hashlib.sha256(length_prefixed(*sorted(certificates))).digest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from keyreeve.errors import (
     PeerIssuerUnknown,
     PeerNotMember,
 )
-from keyreeve_agent.material.fitting import dns_names, issuer_in, peer_name
+from keyreeve.trusted_certificates import issuer_among
+from keyreeve_agent.material.fitting import dns_names, peer_name
 from keyreeve_agent.material.values import RollMember
 
 _CLIENT, _SERVER = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
@@ -52,7 +53,7 @@ class PeerTrust:
 
     def accept(self, certificate: x509.Certificate, now: float, *, purpose: ObjectIdentifier = _CLIENT) -> Peer:
         """Return whose certificate it is. Raises the `Peer*` errors of `keyreeve.errors`."""
-        authority = issuer_in(certificate, self.authorities)
+        authority = issuer_among(certificate, self.authorities)
         if authority is None:
             raise PeerIssuerUnknown("the certificate was not issued by a CA of this array's bundle")
         for one in (certificate, authority):

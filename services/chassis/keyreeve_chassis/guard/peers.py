@@ -7,14 +7,14 @@ trust of the moment.
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 import structlog
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -33,6 +33,7 @@ from keyreeve.errors import (
     RevocationsStale,
 )
 from keyreeve.identity import OPERATOR_ROLES, Caller, SpiffeId
+from keyreeve.trusted_certificates import issuer_among
 from keyreeve_chassis.guard.access import Freshness
 
 DEFAULT_CACHE_SIZE = 4096
@@ -217,7 +218,7 @@ def _examine(pem: bytes, view: TrustView) -> _Known | _Refused:  # noqa: PLR0911
         certificate = x509.load_pem_x509_certificate(pem)
     except (ValueError, UnsupportedAlgorithm):
         return _Refused(PeerIdentityInvalid, "the client certificate cannot be read")
-    issuer = issuer_of(certificate, view.issuers)
+    issuer = issuer_among(certificate, view.issuers)
     if issuer is None:
         return _Refused(
             PeerIssuerUnknown, "the client certificate was not issued by an authority of the control hierarchy"
@@ -252,17 +253,6 @@ def _examine(pem: bytes, view: TrustView) -> _Known | _Refused:  # noqa: PLR0911
 def _spki_sha256(certificate: x509.Certificate) -> bytes:
     spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(spki).digest()
-
-
-def issuer_of(certificate: x509.Certificate, issuers: Iterable[x509.Certificate]) -> x509.Certificate | None:
-    """The trusted authority whose key made the signature; a matching name proves nothing."""
-    for issuer in issuers:
-        try:
-            certificate.verify_directly_issued_by(issuer)
-        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-            continue  # another name, another kind of key, or another key of the same name
-        return issuer
-    return None
 
 
 def _is_usual_key(certificate: x509.Certificate) -> bool:

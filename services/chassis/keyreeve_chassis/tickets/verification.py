@@ -19,8 +19,9 @@ from keyreeve.identity import OPERATOR_ROLES, Caller, Role, SpiffeId
 from keyreeve.session_values import TicketContents
 from keyreeve.ticket_key import TICKET_KEY
 from keyreeve.tickets import decode_contents, decode_ticket, ticket_message
+from keyreeve.trusted_certificates import issuer_among
 from keyreeve_chassis.guard.call import Metadata
-from keyreeve_chassis.guard.peers import DEFAULT_CACHE_SIZE, LENIENCY, TrustView, identity_of, issuer_of
+from keyreeve_chassis.guard.peers import DEFAULT_CACHE_SIZE, LENIENCY, TrustView, identity_of
 
 _CLOCKS_DIFFER = 60
 """Seconds: a ticket of so near a future is accepted."""
@@ -150,7 +151,7 @@ def _examine(ticket: bytes, view: TrustView) -> Mandate:
     """Decide everything about a ticket that does not depend on time or on the caller. Raises what reading it raises."""
     signed = decode_ticket(ticket)
     signer = x509.load_der_x509_certificate(signed.signer_der)
-    if issuer_of(signer, view.issuers) is None:
+    if issuer_among(signer, view.issuers) is None:
         raise ValueError("its signer was not certified by an authority of the control hierarchy")
     identity, key = identity_of(signer.extensions), signer.public_key()
     if (identity.trust_domain, identity.role) != (view.trust_domain, Role.CA):
