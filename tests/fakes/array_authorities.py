@@ -25,6 +25,8 @@ class FakeArrayAuthorities:
     """What was ordered, of which authority."""
     issued: list[tuple[str, str, str]] = field(default_factory=list)
     """Authority, name and serial of each certificate."""
+    key_types: dict[str, KeyType] = field(default_factory=dict)
+    """By authority."""
     revoked: set[str] = field(default_factory=set)
     facts: dict[str, MemberFact] = field(default_factory=dict)
     """What every service knows of members, by uid."""
@@ -41,6 +43,7 @@ class FakeArrayAuthorities:
             ca = TestCa.root(common_name)
             self.cas[authority_id] = ca
             self.owners[authority_id] = order.array_id
+            self.key_types[authority_id] = key_type
             der = ca.certificate.public_bytes(Encoding.DER)
             self.known[authority_id] = ArrayAuthority(authority_id, der, CaState.PENDING)
         return self.known[authority_id]

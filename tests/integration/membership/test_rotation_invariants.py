@@ -106,7 +106,9 @@ class Machine(RuleBasedStateMachine):
     async def check(self, member: str, address: str, *, authority_id: str, trusted_der: Any) -> PeerAnswer:
         """A peer port accepts what its agent has loaded."""
         server = self.servers[member]
-        problem = "" if authority_id in server.trusted else "UNAVAILABLE: certificate unknown"
+        known = self.authorities.known
+        presents = server.authority in known and known[server.authority].certificate_der in trusted_der
+        problem = "" if authority_id in server.trusted and presents else "UNAVAILABLE: certificate unknown"
         return PeerAnswer(problem, server.boot_id)
 
     @initialize()
@@ -249,9 +251,23 @@ class Machine(RuleBasedStateMachine):
     def detach(self, name: str) -> None:
         self._try(lambda tx: self.changes.detach(tx, name, ADMIN))
 
-    @rule(name=st.sampled_from(NAMES), kind=st.sampled_from([RotationKind.SCHEDULED, RotationKind.EMERGENCY]))
+    @rule(name=st.sampled_from(NAMES))
+    def clean(self, name: str) -> None:
+        self._try(lambda tx: self.changes.clean(tx, name, ADMIN, only_if_disagreeing=False))
+
+    @rule(name=st.sampled_from(NAMES))
+    def dissolve(self, name: str) -> None:
+        def work(tx: MembershipTransaction) -> None:
+            member = tx.roll.member(name)
+            assert member is not None
+            self.changes.dissolve(tx, member.array_id, ADMIN)
+
+        self._try(work)
+
+    @rule(name=st.sampled_from(NAMES), kind=st.sampled_from(sorted(set(RotationKind) - {RotationKind.PROMOTE})))
     def rotate(self, name: str, kind: RotationKind) -> None:
-        asked = NewRotation(kind, phase_seconds=50 if kind is RotationKind.EMERGENCY else 0)
+        key_type = KeyType.P384 if kind is RotationKind.ALGORITHM_CHANGE else KeyType.P256
+        asked = NewRotation(kind, key_type, 50 if kind is RotationKind.EMERGENCY else 0)
 
         def work(tx: MembershipTransaction) -> None:
             member = tx.roll.member(name)

@@ -10,6 +10,7 @@ import pytest
 from keyreeve import errors
 from keyreeve.membership_values import Evidence, MemberState, Rotation, RotationKind, RotationPhase
 from keyreeve.operation_values import OperationState
+from keyreeve.values import KeyType
 from keyreeve_membership.authorities.ports import CaState
 from keyreeve_membership.store.ports import Transaction
 from support.membership import Agent, RunningMembership, fresh_url
@@ -60,6 +61,17 @@ async def test_a_promotion_changes_primary_and_ca_and_every_certificate(membersh
     assert ordered == ["create", "introduce", "activate"]
     members = [member async for member in admin.members.list(array=one.array)]
     assert [member.name for member in members if member.primary] == [two.resource]
+
+
+async def test_a_change_of_algorithm_ends_with_a_ca_of_the_other_key_type(membership: RunningMembership) -> None:
+    one = await membership.agent("one.example.test")
+    await one.turn()
+    admin = (await membership.client()).membership
+    started = await admin.rotations.start(one.array, RotationKind.ALGORITHM_CHANGE, key_type=KeyType.P384)
+    assert (await membership.until(started.operation, [one])).state is OperationState.SUCCEEDED
+    authority = (await admin.arrays.get(one.array)).authority
+    assert one.authority == authority
+    assert membership.authorities.key_types[authority.removeprefix("authorities/")] == KeyType.P384
 
 
 async def test_no_ca_issues_before_every_member_has_shown_that_it_trusts_it(membership: RunningMembership) -> None:
@@ -149,6 +161,24 @@ async def test_a_cloned_member_holds_a_rotation_until_it_is_quarantined(membersh
     await two.turn()
     assert (await admin.members.get(two.name)).state is MemberState.MEMBER
     assert two.authority == (await admin.arrays.get(one.array)).authority
+
+
+async def test_no_ca_is_distrusted_while_a_peer_port_presents_a_certificate_of_it(
+    membership: RunningMembership,
+) -> None:
+    agent = await membership.agent("one.example.test")
+    await agent.turn()
+    admin = (await membership.client()).membership
+    started = await admin.rotations.start(agent.array, RotationKind.SCHEDULED)
+    await in_phase(membership, started.name, RotationPhase.ACTIVATED, [agent])
+    membership.peers.problems[agent.name] = "UNAVAILABLE: certificate verify failed"
+    await in_phase(membership, started.name, RotationPhase.REISSUED, [agent])
+    async with asyncio.timeout(20):
+        while not (waiting := (await admin.operations.get(started.operation)).waiting):
+            await agent.turn()
+    assert waiting[0].reason.startswith("present a certificate of")
+    membership.peers.problems.clear()
+    assert (await membership.until(started.operation, [agent])).state is OperationState.SUCCEEDED
 
 
 async def test_a_check_counts_for_the_start_of_the_agent_that_has_reported(membership: RunningMembership) -> None:

@@ -1,12 +1,13 @@
 """Settings of arrays and servers, and the pacing of renewals, over real mutual TLS on both databases."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from keyreeve import errors
 from keyreeve_membership.configuration.settings_list import PEER_SECURITY, REPORT_INTERVAL
-from support.membership import RunningMembership
+from support.membership import RunningMembership, membership_settings, running_membership
 
 
 async def test_an_array_wide_setting_reaches_every_agent(membership: RunningMembership) -> None:
@@ -64,6 +65,38 @@ async def test_the_primarys_agent_sets_and_a_secondarys_does_not(membership: Run
     with pytest.raises(errors.AccessDenied):
         await two.client.membership.settings.update([two.name], {REPORT_INTERVAL: "7"})
     await one.client.membership.settings.update([one.name], {REPORT_INTERVAL: "7"})
+
+
+async def test_a_setting_is_for_several_servers_or_for_the_whole_array_of_one(membership: RunningMembership) -> None:
+    one, two = await membership.array_of("one.example.test", "two.example.test")
+    alone = await membership.agent("alone.example.test")
+    admin = (await membership.client()).membership.settings
+    assert len(await admin.update([one.name, alone.name], {REPORT_INTERVAL: "7"})) == 2
+    assert [(await agent.report()).interval_seconds for agent in (two, alone)] == [7, 7]
+    await admin.update([two.name], {REPORT_INTERVAL: "9"}, whole_array=True)
+    assert [(await agent.report()).interval_seconds for agent in (one, alone)] == [9, 7]
+    with pytest.raises(errors.FieldInvalid):
+        await admin.update([one.name, two.name], {REPORT_INTERVAL: "9"}, whole_array=True)
+    one.says["stopped"] = True
+    await one.report()
+    with pytest.raises(errors.NotStandalone):
+        await admin.update([one.name], {PEER_SECURITY: "0"}, whole_array=True)
+
+
+async def test_a_renewal_beyond_the_budget_is_told_when_to_come_back(tmp_path: Path) -> None:
+    settings = membership_settings(tmp_path, certificates_per_second=0.2)
+    async with running_membership(tmp_path, settings) as membership:
+        agent = await membership.agent("one.example.test")
+        await agent.turn()
+        agent.says["certificate_not_after"] = datetime.now(UTC) + timedelta(days=6)
+        await agent.report()
+        await agent.renew()
+        with pytest.raises(errors.RenewalPaced) as paced:
+            await agent.renew()
+        assert paced.value.retry_after is not None
+        agent.says["certificate_not_after"] = datetime.now(UTC) + timedelta(hours=1)
+        await agent.report()
+        await agent.renew()
 
 
 async def test_the_service_says_when_to_renew(membership: RunningMembership) -> None:

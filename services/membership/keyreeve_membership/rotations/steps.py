@@ -127,6 +127,9 @@ class RotationSteps:
                 if left and not rotation.old_certificates_waived:
                     await self._wait_for_certificates(store, operation, rotation, left)
                     return progress.WAIT_SECONDS * 4
+                if unchanged := await self._present_no_new(store, state):
+                    await self._wait(store, operation, state, unchanged)
+                    return progress.WAIT_SECONDS * 4
                 failpoints.hit(_POINTS[rotation.phase])
                 await store.write(lambda tx: self._distrust(tx, operation, rotation))
             case Phase.DISTRUSTED:
@@ -187,6 +190,29 @@ class RotationSteps:
         rows = [row for row in await asyncio.gather(*map(check, ready)) if row is not None]
         if rows:
             await store.write(lambda tx: _put_checks(tx, rotation.rotation_id, rows))
+
+    async def _present_no_new(self, store: Store[Transaction], state: RotationState) -> list[Wait]:
+        """The members whose peer ports present no certificate of the new CA, whatever their agents report."""
+        rotation = state.rotation
+        epoch = await store.read(lambda tx: tx.epochs.newest(rotation.array_id))
+        assert epoch is not None, "an array is made with its first epoch"
+        new = [one.certificate_der for one in epoch.authorities if one.authority_id == rotation.new_authority_id]
+        limit = asyncio.Semaphore(_CHECKS_AT_ONCE)
+
+        async def look(member: Member) -> Wait | None:
+            async with limit:
+                answer = await self.peers.check(
+                    member.name, member.address, authority_id=rotation.new_authority_id, trusted_der=new
+                )
+            what = f"present a certificate of {rotation.new_authority_id} at its peer port: {answer.problem}"
+            return Wait(member.member_uid, member.name, what[:300]) if answer.problem else None
+
+        dialed = [
+            member
+            for member, found in zip(state.members, state.progress, strict=True)
+            if state.array.peer_security and not found.waived
+        ]
+        return [one for one in await asyncio.gather(*map(look, dialed)) if one is not None]
 
     async def _wait(
         self, store: Store[Transaction], operation: Operation, state: RotationState, waiting: Sequence[Wait]
