@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from keyreeve.errors import ContextInvalid
 from keyreeve_gateway.dispatch import Surroundings, run_command
+from keyreeve_gateway.grammar.completion import bash_script, candidates, variable
 from keyreeve_gateway.grammar.model import Program
 from keyreeve_gateway.grammar.parsing import HelpRequested, UsageProblem, parse_command
 from keyreeve_gateway.ports import Console, Services
@@ -39,6 +40,10 @@ def mmp() -> NoReturn:
 def run_here(program: Program, argv: Sequence[str]) -> int:
     """Carry out a command line in this process; return its exit code."""
     console = TerminalConsole()
+    if asked := os.environ.get(variable(program)):
+        completed = [bash_script(program)] if asked == "script" else candidates(program, argv)
+        sys.stdout.writelines(f"{line}\n" for line in completed)
+        return 0
     try:
         if calls_something(program, argv):
             import asyncio

@@ -69,7 +69,7 @@ async def carry_out(program: Program, argv: Sequence[str], console: Console, sur
     try:
         async with surroundings.open_services() as services:
             return await _run_all(
-                _Named(command.verb, command.words, prefix, usage_lines(program, command.words)),
+                _Named(command.verb, command.words, prefix),
                 calls,
                 services,
                 console,
@@ -87,8 +87,6 @@ class _Named:
     verb: Verb
     words: tuple[str, ...]
     prefix: str
-    usage: Sequence[str]
-    """Its usage text."""
 
 
 async def _run_all(
@@ -104,22 +102,18 @@ async def _run_all(
         call = Invocation(parsed, console, services, settings, server, surroundings.now, found)
         try:
             await named.verb.run(call)
-        except (UsageProblem, CommandFailed, KeyreeveError) as problem:
+        except (CommandFailed, KeyreeveError) as problem:
             text = str(problem)
             if isinstance(problem, KeyreeveError):
                 text = describe(problem if settings.server else _explain(problem, server))
             console.warn(named.prefix + (f"line {number}: " if number else "") + text)
             outcome = _failed(problem, named.words, settings)
-            for line in named.usage if isinstance(problem, UsageProblem) else ():
-                console.warn(line)
     return outcome
 
 
 def _failed(problem: Exception, words: tuple[str, ...], settings: LegacySettings) -> Outcome:
     """The outcome of a verb that has failed."""
     match problem:
-        case UsageProblem():
-            return Outcome(settings.usage_code, words, "INVALID_ARGUMENT")
         case KeyreeveError():
             return Outcome(settings.failed_code, words, problem.code, problem.metadata.get("reason", problem.reason))
         case _:

@@ -46,6 +46,9 @@ A line of a batch file holds the options of one command. Inside double quotes, `
 backslash; a backslash at a line's end continues it, `#` begins a comment, `-` names standard input. Every line is checked
 before the first is carried out; a line that fails does not stop the others, and the exit code says that one has.
 
+Tab completes commands and options in bash after `eval "$(_TARANTELLA_COMPLETE=script tarantella)"`, and those of
+`mmp` with `_MMP_COMPLETE`.
+
 What no manual of the legacy products says is marked *chosen here*; *added* is what they do not have.
 
 ## Settings

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
@@ -24,6 +25,7 @@ from support.ssh_gateway import make_key
 from support.waiting import wait_for
 
 SERVER = "ssh-1.example.test"
+NOTHING: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,58 @@ def test_a_login_ends_within_five_seconds_once_its_key_is_removed(all_services: 
         shell.wait(30)
         assert time.monotonic() - began < 5
     assert login.ssh("pki list").returncode == 255
+
+
+@pytest.mark.slow
+def test_several_commands_and_transfers_share_a_connection_and_its_session(
+    all_services: ControlPlane, login: Login, tmp_path: Path
+) -> None:
+    wait_for("earlier sessions are closed", lambda: not sessions_of(all_services, login))
+    shared = ("-o", f"ControlPath={tmp_path}/c", "-o", "ControlMaster=auto", "-o", "ControlPersist=30")
+    command = login.argv("ssh", *shared, "operator@127.0.0.1", "pki list")
+    try:
+        assert subprocess.run(command, **NOTHING, timeout=60, check=False).returncode == 0
+        at_once = [subprocess.Popen(command, **NOTHING) for _ in range(4)]
+        listing = login.argv("sftp", *shared, "operator@127.0.0.1")
+        done = subprocess.run(listing, input=b"ls -1", stdout=subprocess.DEVNULL, timeout=60, check=False)
+        assert ([one.wait(60) for one in at_once], done.returncode) == ([0] * 4, 0)
+        assert len(sessions_of(all_services, login)) == 1
+    finally:
+        subprocess.run(
+            login.argv("ssh", *shared, "-O", "exit", "operator@127.0.0.1"), **NOTHING, timeout=60, check=False
+        )
+
+
+@pytest.mark.slow
+def test_a_connection_that_drops_during_an_upload_leaves_no_file(
+    all_services: ControlPlane, login: Login, tmp_path: Path
+) -> None:
+    (tmp_path / "big.crt").write_bytes(b"x" * 1_000_000)
+    argv = login.argv("sftp", "-vvv", "-l", "800", "-b", "-", "operator@127.0.0.1")
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, stdin=pipe, stdout=subprocess.DEVNULL, stderr=pipe) as upload:
+        assert upload.stdin is not None
+        assert upload.stderr is not None
+        upload.stdin.write(f"put {tmp_path}/big.crt\n".encode())
+        upload.stdin.flush()
+        assert any(b"SSH2_FXP_WRITE" in line for line in upload.stderr)
+        assert sessions_of(all_services, login)
+        upload.kill()
+    wait_for("the session is closed", lambda: not sessions_of(all_services, login))
+    assert "big.crt" not in login.sftp("ls -1").stdout.splitlines()
+
+
+@pytest.mark.faults
+def test_two_hundred_logins_at_the_same_time_are_served(login: Login) -> None:
+    command = login.argv("ssh", "operator@127.0.0.1", "pki list")
+    at_once = [subprocess.Popen(command, **NOTHING) for _ in range(200)]
+    assert [one.wait(100) for one in at_once] == [0] * 200
+
+
+def sessions_of(services: ControlPlane, login: Login) -> list[str]:
+    """The open sessions of an operator."""
+    with services.client() as client:
+        return [one.name for one in client.sessions.list() if one.identity.endswith(f"/{login.name}")]
 
 
 @dataclass(frozen=True)

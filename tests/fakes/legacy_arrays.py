@@ -11,21 +11,25 @@ from keyreeve import errors
 from keyreeve.membership.v1 import array_service_pb2 as array_pb
 from keyreeve.membership.v1 import bundle_service_pb2 as bundle_pb
 from keyreeve.membership.v1 import member_service_pb2 as member_pb
+from keyreeve.membership.v1 import setting_service_pb2 as setting_pb
 from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
 from support.peer_certificates import TestCa
 
+PEER_SECURITY = "tarantella-config-security-peerssl-enabled"
 SECONDARY = {member_pb.MEMBER_STATE_MEMBER, member_pb.MEMBER_STATE_QUARANTINED}
 
 
 @dataclass
 class LegacyArrays:
-    """Handlers of ArrayService, MemberService and BundleService."""
+    """Handlers of ArrayService, MemberService, BundleService and SettingService."""
 
     arrays: dict[str, array_pb.Array] = field(default_factory=dict)
     members: dict[str, member_pb.Member] = field(default_factory=dict)
     bundles: dict[str, bytes] = field(default_factory=dict)
     """The CA certificate of each array."""
     operations: dict[str, operation_pb.Operation] = field(default_factory=dict)
+    following: operation_pb.Operation = field(default_factory=operation_pb.Operation)
+    """What the next operation waits for first, and how it ends."""
 
     def make(self, name: str, servers: list[str]) -> array_pb.Array:
         """Make an array with its CA."""
@@ -82,7 +86,17 @@ class LegacyArrays:
         return bundle_pb.Epoch(array=array.name, epoch=array.epoch, authorities=[authority])
 
     def WatchOperation(self, request: operation_pb.WatchOperationRequest) -> Iterator[operation_pb.Operation]:  # noqa: N802
-        yield self.operations[request.name]
+        done, following = self.operations[request.name], self.following
+        self.following = operation_pb.Operation()
+        if following.waiting:
+            yield operation_pb.Operation(
+                name=done.name, state=operation_pb.OPERATION_STATE_RUNNING, waiting=following.waiting
+            )
+        following.ClearField("waiting")
+        ended = operation_pb.Operation()
+        ended.CopyFrom(done)
+        ended.MergeFrom(following)
+        yield ended
 
     # --- Changes ----------------------------------------------------------------------------------------------------
 
@@ -93,7 +107,12 @@ class LegacyArrays:
             raise errors.NotPrimary(f"{_short(primary.name)} is not the primary of {_short(target.name)}")
         if own.member_count > 1:
             raise errors.NotStandalone(f"{_short(secondary.name)} is member in {_short(own.name)}")
-        if request.accepted_sha256 not in {target.authority_sha256, own.authority_sha256}:
+        if target.peer_security is not own.peer_security:
+            said = (
+                f"peer security is {_on(target)} at {_short(primary.name)} and {_on(own)} at {_short(secondary.name)}"
+            )
+            raise errors.PeerSecurityMismatch(said)
+        if target.peer_security and request.accepted_sha256 not in {target.authority_sha256, own.authority_sha256}:
             raise errors.FingerprintMismatch("the accepted fingerprint is that of neither CA")
         own.state, own.member_count = array_pb.ARRAY_STATE_DISSOLVED, 0
         secondary.array = target.name
@@ -131,7 +150,7 @@ class LegacyArrays:
         if member.name in array.backup_primaries:
             array.backup_primaries.remove(member.name)
         alone = f"{_short(member.name).partition('.')[0]}-{len(self.operations)}{'0' * 8}"
-        self.make(alone, [_short(member.name)])
+        self.make(alone, [_short(member.name)]).peer_security = array.peer_security
         self._count(array)
         return self._done()
 
@@ -144,6 +163,27 @@ class LegacyArrays:
             stamp.FromDatetime(now)
         self.operations[made.name] = made
         return made
+
+    # --- Settings ---------------------------------------------------------------------------------------------------
+
+    def GetSettings(self, request: setting_pb.GetSettingsRequest) -> setting_pb.Settings:  # noqa: N802
+        value = "1" if self.arrays[self._member(request.member).array].peer_security else "0"
+        setting = setting_pb.Setting(name=PEER_SECURITY, value=value, scope=setting_pb.SETTING_SCOPE_SERVER)
+        return setting_pb.Settings(member=request.member, settings=[setting])
+
+    def UpdateSettings(self, request: setting_pb.UpdateSettingsRequest) -> setting_pb.UpdateSettingsResponse:  # noqa: N802
+        [value] = [setting.value == "1" for setting in request.settings]
+        members = [self._member(name) for name in request.members]
+        changed = [one for one in members if self.arrays[one.array].peer_security is not value]
+        for member in changed:
+            if member.state != member_pb.MEMBER_STATE_STANDALONE:
+                raise errors.NotStandalone(f"{_short(member.name)} is member in {_short(member.array)}")
+            if not member.report.status.stopped:
+                raise errors.ServerRunning(f"the programs of {_short(member.name)} are not reported as stopped")
+        for member in changed:
+            self.arrays[member.array].peer_security = value
+        settings = [self.GetSettings(setting_pb.GetSettingsRequest(member=one)) for one in request.members]
+        return setting_pb.UpdateSettingsResponse(settings=settings)
 
     # --- Backup primaries -------------------------------------------------------------------------------------------
 
@@ -185,6 +225,10 @@ class LegacyArrays:
         if name not in self.members:
             raise errors.MemberNotFound(f"{_short(name)!a} is not in the roll", metadata={"member": _short(name)})
         return self.members[name]
+
+
+def _on(array: array_pb.Array) -> str:
+    return "on" if array.peer_security else "off"
 
 
 def _short(name: str) -> str:

@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,10 +14,12 @@ from google.protobuf.message import Message
 from fakes.legacy_arrays import LegacyArrays
 from fakes.legacy_files import LegacyFiles
 from fakes.legacy_settings import LegacySettingsAndObjects
+from keyreeve import errors
 from keyreeve._async.services import CredentialsClient, MembershipClient
 from keyreeve.credentials.v1 import entry_service_pb2 as entry_pb
 from keyreeve.errors import EntryExists
 from keyreeve.membership.v1 import member_service_pb2 as member_pb
+from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
 from support.transcripts import Recorder
 from support.uploaded_files import uploaded
 
@@ -59,9 +62,14 @@ class LegacyServices:
     files: LegacyFiles = field(default_factory=LegacyFiles)
     settings: LegacySettingsAndObjects = field(default_factory=LegacySettingsAndObjects)
 
+    refusals: dict[str, errors.KeyreeveError] = field(default_factory=dict)
+    """What the next call of an RPC raises, by the name of its method."""
+
     def handler(self, method: str) -> Any:
         """What answers an RPC."""
         name = method.rpartition("/")[2]
+        if (refusal := self.refusals.pop(name, None)) is not None:
+            return partial(_refuse, refusal)
         return next(getattr(one, name) for one in (self, self.files, self.arrays, self.settings) if hasattr(one, name))
 
     def clients(self) -> Any:
@@ -91,6 +99,28 @@ class LegacyServices:
                 self.files.spaces.setdefault(parent, {})[name] = uploaded(kind)
             case ["report", server, *facts]:
                 self._report(server, facts)
+            case _:
+                self._give_trouble(text)
+
+    def _give_trouble(self, text: str) -> None:
+        match text.split():
+            case ["unsecured", array]:
+                self.arrays.arrays[f"arrays/{array}"].peer_security = False
+            case ["changing", array]:
+                self.arrays.arrays[f"arrays/{array}"].change = f"operations/{99:032x}"
+            case ["unreported", server]:
+                self.arrays.members[f"members/{server}"].ClearField("report")
+            case ["quarantined", server]:
+                self.arrays.members[f"members/{server}"].state = member_pb.MEMBER_STATE_QUARANTINED
+            case ["refusal", method, reason, *words]:
+                self.refusals[method] = errors.from_reason(reason, " ".join(words))
+            case ["waiting", resource, *words]:
+                self.arrays.following.waiting.add(resource=f"members/{resource}", reason=" ".join(words))
+            case ["failing", reason, *words]:
+                self.arrays.following.state = operation_pb.OPERATION_STATE_FAILED
+                self.arrays.following.error_reason, self.arrays.following.error_message = reason, " ".join(words)
+            case ["canceling", *_]:
+                self.arrays.following.state = operation_pb.OPERATION_STATE_CANCELLED
             case _:
                 raise ValueError(text)
 
@@ -165,3 +195,7 @@ class LegacyServices:
 def _full(name: str) -> str:
     """A name with its beginning."""
     return name if not name or name in {"anonymous", "ldap"} or name.startswith(("...", "*")) else f".../_ens/{name}"
+
+
+def _refuse(refusal: errors.KeyreeveError, _request: object) -> None:
+    raise refusal

@@ -1,13 +1,11 @@
-"""Launch settings, settings of arrays, and objects in memory."""
+"""Launch settings and objects in memory."""
 
 from dataclasses import dataclass, field
 
 from keyreeve import errors
 from keyreeve.credentials.v1 import launch_setting_service_pb2 as launch_pb
 from keyreeve.credentials.v1 import object_service_pb2 as object_pb
-from keyreeve.membership.v1 import setting_service_pb2 as pb
 
-PEER_SECURITY = "tarantella-config-security-peerssl-enabled"
 DEFAULTS = launch_pb.LaunchSettings(
     password_cache_usage=True,
     expired_password=launch_pb.EXPIRED_PASSWORD_ACTION_DIALOG,
@@ -28,30 +26,11 @@ DEFAULTS = launch_pb.LaunchSettings(
 
 @dataclass
 class LegacySettingsAndObjects:
-    """Handlers of SettingService, LaunchSettingService and ObjectService."""
+    """Handlers of LaunchSettingService and ObjectService."""
 
-    members: dict[str, str] = field(default_factory=dict)
-    """Peer security by member, where it was changed."""
     launch: dict[tuple[str, str], launch_pb.LaunchSettings] = field(default_factory=dict)
     """By array and server; without a server, the array's own."""
     objects: dict[tuple[str, str], object_pb.Object] = field(default_factory=dict)
-
-    def GetSettings(self, request: pb.GetSettingsRequest) -> pb.Settings:  # noqa: N802
-        value = self.members.get(request.member, "1")
-        return pb.Settings(
-            member=request.member,
-            settings=[pb.Setting(name=PEER_SECURITY, value=value, scope=pb.SETTING_SCOPE_SERVER)],
-        )
-
-    def UpdateSettings(self, request: pb.UpdateSettingsRequest) -> pb.UpdateSettingsResponse:  # noqa: N802
-        for member in request.members:
-            for setting in request.settings:
-                if setting.value != self.members.get(member, "1"):
-                    name = member.removeprefix("members/")
-                    raise errors.ServerRunning(f"the programs of {name} are not reported as stopped")
-        return pb.UpdateSettingsResponse(
-            settings=[self.GetSettings(pb.GetSettingsRequest(member=one)) for one in request.members]
-        )
 
     def GetLaunchSettings(self, request: launch_pb.GetLaunchSettingsRequest) -> launch_pb.LaunchSettingsView:  # noqa: N802
         own = self.launch.get((request.parent, request.server), launch_pb.LaunchSettings())

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-_PROGRAM = "from keyreeve_gateway.commands import {name}; {name}()"
+_SCRIPTS = Path(sys.executable).parent
+"""Where the package's commands are installed."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class LegacyShell:
         return code, seen
 
     def _command(self, program: str, arguments: tuple[str, ...]) -> list[str]:
-        return [sys.executable, "-P", "-c", _PROGRAM.format(name=program), *arguments]
+        return [str(_SCRIPTS / program), *arguments]
 
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("KEYREEVE_")}

@@ -124,8 +124,8 @@ class LegacyStage:
 
 
 def can_be_given(lines: list[str]) -> bool:
-    """Whether this stage can make true what a transcript says: reports are the agents' own."""
-    return not any(line.startswith("report") for line in lines)
+    """Whether this stage can make true what a transcript says: reports are the agents' own, and so are failures."""
+    return {line.split()[0] for line in lines} <= {"array", "server", "setting", "nobody", "used", "upload"}
 
 
 @asynccontextmanager

@@ -1,7 +1,8 @@
 """Carrying out a command line in an operator's session, and recording it."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -10,9 +11,13 @@ from keyreeve.errors import ContextInvalid, FieldInvalid, KeyreeveError
 from keyreeve_gateway.dispatch import Outcome, Surroundings, carry_out
 from keyreeve_gateway.execute.variables import ARRAY, ENVIRONMENT, HOST, SERVER
 from keyreeve_gateway.grammar.model import Program
+from keyreeve_gateway.grammar.parsing import HelpRequested, UsageProblem, parse_command
 from keyreeve_gateway.ports import Console
 from keyreeve_gateway.sessions.ports import Session
 from keyreeve_gateway.settings import LegacySettings
+
+RECORD_SECONDS = 5.0
+"""How long the record of a verb that was cut off is tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +59,20 @@ class LegacyCommands:
         surroundings = Surroundings(
             lambda: nullcontext(session.services), settings, partial(_server, settings, environment), self.now
         )
-        outcome = await carry_out(command.program, command.argv, console, surroundings)
+        try:
+            outcome = await carry_out(command.program, command.argv, console, surroundings)
+        except asyncio.CancelledError:
+            await self._record_cut_off(command, console, session)
+            raise
         await self._record(command.program, outcome, console, session)
         return outcome.code
+
+    async def _record_cut_off(self, command: CommandLine, console: Console, session: Session) -> None:
+        """Record a verb whose client has gone, or whose session has ended: some of its calls may have been made."""
+        with suppress(UsageProblem, HelpRequested, TimeoutError):
+            words = parse_command(command.program, command.argv).words
+            async with asyncio.timeout(RECORD_SECONDS):
+                await self._record(command.program, Outcome(0, words, "CANCELLED"), console, session)
 
     async def _record(self, program: Program, outcome: Outcome, console: Console, session: Session) -> None:
         """Record what has been carried out. Without it the RPCs' own records still name the operator and the gateway."""

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from keyreeve_gateway.grammar.parsed import Parsed
     from keyreeve_gateway.invocation import Invocation
 
 
@@ -80,6 +81,10 @@ class Difference:
     why: str
 
 
+def _accept(_parsed: "Parsed") -> None:
+    """Accept every value."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verb:
     """One command: its grammar, the function that carries it out, and what the documents say of it."""
@@ -88,6 +93,8 @@ class Verb:
     summary: str
     run: "Callable[[Invocation], Awaitable[None]]"
     elements: tuple[Element, ...] = ()
+    check: "Callable[[Parsed], object]" = _accept
+    """Raises `UsageProblem` for values that are not of the grammar, before anything is called."""
     batch: bool = False
     """Whether `--file` gives one set of options per line in place of the options."""
     aliases: tuple[str, ...] = ()

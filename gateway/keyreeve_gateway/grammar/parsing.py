@@ -75,7 +75,9 @@ def parse_arguments(verb: Verb, arguments: Sequence[str]) -> Parsed:
     _check_rules(verb, options, positions)
     if verb.settings is not None and not verb.settings.list_only:
         _check_settings([name for name, _ in settings])
-    return Parsed(options, tuple(settings), tuple(positions))
+    parsed = Parsed(options, tuple(settings), tuple(positions))
+    verb.check(parsed)
+    return parsed
 
 
 def _unknown(word: str, known: Mapping[str, Option], given: Collection[str]) -> str:

@@ -28,13 +28,14 @@ COMMANDS = LegacyCommands(PROGRAMS, LegacySettings(), lambda: NOW)
 
 
 def playable() -> list[Path]:
-    """The transcripts whose commands name a server, as all do over SSH, and read no file of the client."""
-    return [path for path in transcripts() if _names_a_server(path) and not any(step.files for step in read(path))]
+    """The transcripts whose commands name a server, as all do over SSH, or call nothing."""
+    return [path for path in transcripts() if _names_a_server(path) and "No such file" not in path.read_text()]
 
 
 def _names_a_server(path: Path) -> bool:
-    given = [line for step in read(path) for line in step.given]
-    return any(line.startswith("server ") for line in given) and "this host is called" not in path.read_text()
+    given, text = [line for step in read(path) for line in step.given], path.read_text()
+    named = any(line.startswith("server ") for line in given) and "this host is called" not in text
+    return named or "\n> " not in text
 
 
 @dataclass
@@ -43,6 +44,8 @@ class RecordedChannel(Channel):
 
     console: ScriptedConsole = field(default_factory=lambda: ScriptedConsole(Recorder(), [], {}))
     prompt: str = ""
+    file: str = ""
+    """Standard input, as far as it has not been read."""
 
     def write(self, text: str) -> None:
         if text.endswith("\n"):
@@ -54,6 +57,11 @@ class RecordedChannel(Channel):
         self.console.warn(text[:-1])
 
     async def take(self, _size: int = -1) -> str:
+        if self.file:
+            given, self.file = self.file, ""
+            return given
+        if not self.prompt:
+            return ""
         answer = await self.console.ask(self.prompt)
         return "" if answer is None else f"{answer}\n"
 
@@ -61,11 +69,13 @@ class RecordedChannel(Channel):
 async def run_over_ssh(command: PlayedCommand, stage: Stage) -> int:
     """Run a command of a transcript on a channel."""
     environment = {"KEYREEVE_SERVER": command.server, "KEYREEVE_ARRAY": command.array}
+    files = [name for name in command.argv if name in command.console.files]
     channel = RecordedChannel(
-        quoted(command.program.name, command.argv),
+        quoted(command.program.name, ["-" if name in files else name for name in command.argv]),
         {name: value for name, value in environment.items() if value},
         "xterm" if command.console.interactive else None,
         console=command.console,
+        file=command.console.files[files[0]].decode() if files else "",
     )
     over: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
     await channel.serve(COMMANDS, OpenedSession("spiffe://t/o", stage.services, [], over))

@@ -6,7 +6,20 @@ from pathlib import Path
 import pytest
 
 from fakes.legacy_services import NOW, LegacyServices
-from support.transcripts import GOLDEN, PROGRAMS, Recorder, Stage, compare, play, read, rpcs_of, transcripts
+from support.transcripts import (
+    GOLDEN,
+    PROGRAMS,
+    PlayedCommand,
+    Recorder,
+    ScriptedConsole,
+    Stage,
+    compare,
+    play,
+    read,
+    rpcs_of,
+    run_in_process,
+    transcripts,
+)
 
 ALL_VERBS = {
     " ".join((program.name, *words)): verb for program in PROGRAMS.values() for words, verb in program.commands()
@@ -44,6 +57,18 @@ def test_a_refused_command_line_calls_nothing() -> None:
     refused = [lines for _, lines in commands() if "= 2" in lines]
     assert len(refused) > 10
     assert [lines for lines in refused if rpcs_of(lines)] == []
+
+
+@pytest.mark.parametrize("words", ALL_VERBS)
+async def test_every_verb_has_a_usage_text_and_nothing_is_called_for_it(words: str) -> None:
+    name, *verb = words.split()
+    for argv in (["help", *verb], [*verb, "--help"], [*verb, "anything", "--help"]):
+        recorder = Recorder()
+        stage = Stage(None, LegacyServices(recorder).give, recorder)
+        console = ScriptedConsole(recorder, [], {})
+        code = await run_in_process(PlayedCommand(PROGRAMS[name], argv, console, "", ""), stage)
+        assert (code, recorder.lines[0].startswith(f"| Usage: {words}")) == (0, True)
+        assert rpcs_of(recorder.lines) == set()
 
 
 def passwords(text: str) -> set[str]:

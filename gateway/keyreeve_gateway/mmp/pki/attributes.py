@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from keyreeve_gateway.grammar.model import Argument, Source
+from keyreeve_gateway.grammar.parsed import Parsed
 from keyreeve_gateway.grammar.parsing import UsageProblem
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ _FIELDS = {
     "emailAddress": "email_address",
 }
 _NAMES = "subjectAltName"
+
+
+def check_attributes(parsed: Parsed) -> None:
+    """Raise `UsageProblem` for attributes that are none."""
+    attributes_of(parsed.arguments[1:])
 
 
 def attributes_of(arguments: tuple[str, ...]) -> "RequestAttributes":

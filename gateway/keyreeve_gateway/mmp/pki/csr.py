@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from keyreeve_gateway.grammar.model import Difference, Verb
 from keyreeve_gateway.invocation import Invocation
-from keyreeve_gateway.mmp.pki.attributes import ATTRIBUTES, BASENAME, attributes_of
+from keyreeve_gateway.mmp.pki.attributes import ATTRIBUTES, BASENAME, attributes_of, check_attributes
 from keyreeve_gateway.mmp.pki.spaces import KEPT, make_confirmed, space_of
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ VERB = Verb(
     "Makes a private key and a certificate signing request.",
     create_request,
     (BASENAME, *ATTRIBUTES),
+    check_attributes,
     rpcs=("MemberService/GetMember", "KeyFileService/CreateRequest"),
     differences=(
         Difference(

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from keyreeve_gateway.grammar.model import Difference, Verb
 from keyreeve_gateway.invocation import Invocation
-from keyreeve_gateway.mmp.pki.attributes import ATTRIBUTES, BASENAME, attributes_of
+from keyreeve_gateway.mmp.pki.attributes import ATTRIBUTES, BASENAME, attributes_of, check_attributes
 from keyreeve_gateway.mmp.pki.csr import DOTS
 from keyreeve_gateway.mmp.pki.spaces import KEPT, SILENT, make_confirmed, space_of
 
@@ -32,6 +32,7 @@ VERB = Verb(
     "Makes a private key and a self-signed certificate, which may serve and sign requests.",
     create_self_signed,
     (BASENAME, *ATTRIBUTES),
+    check_attributes,
     rpcs=("MemberService/GetMember", "KeyFileService/CreateSelfSigned"),
     differences=(
         Difference("The layout is that of `pki csr`.", SILENT),

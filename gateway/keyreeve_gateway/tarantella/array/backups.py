@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from keyreeve_gateway.grammar.model import Difference, OneOf, Option, Source, Verb
+from keyreeve_gateway.grammar.parsed import Parsed
 from keyreeve_gateway.grammar.parsing import UsageProblem
 from keyreeve_gateway.invocation import Invocation
 from keyreeve_gateway.text import last_part
@@ -27,14 +28,14 @@ async def list_backups(call: Invocation) -> None:
 
 async def add_backup(call: Invocation) -> None:
     """Add a secondary to the backup primaries."""
-    position = _position(call.parsed.text("--position", "last"))
+    position = _position(call.parsed)
     members = call.services.membership.members
     _show(call, await members.add_backup_primary(call.parsed.text("--secondary"), position=position))
 
 
 async def edit_backup(call: Invocation) -> None:
     """Move a backup primary to another position."""
-    position = _position(call.parsed.text("--position")) or _LAST
+    position = _position(call.parsed) or _LAST
     _show(call, await call.services.membership.members.move_backup_primary(call.parsed.text("--secondary"), position))
 
 
@@ -54,8 +55,9 @@ _LAST = 10_000
 """A position behind every other: an array has fewer members."""
 
 
-def _position(text: str) -> int:
-    """The position from 1; 0: the last. Raises `UsageProblem`."""
+def _position(parsed: Parsed) -> int:
+    """The position from 1; 0: the last, also if none is given. Raises `UsageProblem`."""
+    text = parsed.text("--position", "last")
     if text in {"first", "last"}:
         return int(text == "first")
     if not (text.isascii() and text.isdigit() and len(text) < 5):
@@ -80,6 +82,7 @@ ADD = Verb(
     "Adds a secondary server to the backup primaries.",
     add_backup,
     (_SECONDARY, _POSITION),
+    _position,
     rpcs=("MemberService/AddBackupPrimary",),
     differences=(_OPTIONS, _LAYOUT),
 )
@@ -88,6 +91,7 @@ EDIT = Verb(
     "Changes the position of a backup primary.",
     edit_backup,
     (_SECONDARY, _POSITION.require()),
+    _position,
     rpcs=("MemberService/MoveBackupPrimary",),
     differences=(_OPTIONS, _LAYOUT),
 )

@@ -153,7 +153,7 @@ Global___Answer: _TypeAlias = Answer  # noqa: Y015
 
 @_typing.final
 class FilePart(_message.Message):
-    """A part of a file."""
+    """A part of a file of the client. Files go in this direction only: no command writes a file at the client, SFTP fetches them."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
