@@ -138,6 +138,8 @@ class World:
     reports: dict[str, Status] = field(default_factory=dict)
     issued: list[x509.Certificate] = field(default_factory=list)
     renew_after: timedelta = timedelta(hours=8)
+    renew_at: datetime | None = None
+    """What members are told."""
     revision: int = 0
 
     def change(self) -> None:
@@ -211,7 +213,7 @@ class TestControl:
             array.name,
             array.epochs[-1].epoch,
             array.issuing.name,
-            None,
+            self.world.renew_at,
             1,
             now(),
             peer_security=self.world.peer_security,

@@ -3,6 +3,8 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
@@ -10,13 +12,13 @@ import grpc.aio
 import pytest
 
 from keyreeve.channel_credentials import pinned_options
-from keyreeve.errors import KeyreeveError
+from keyreeve.errors import EpochEquivocation, KeyreeveError
 from keyreeve.peer.v1 import peer_service_pb2 as pb
 from keyreeve.status import error_from_rpc
 from keyreeve.values import MemberState
 from keyreeve_agent.peers.dialing import ping
 from keyreeve_agent.peers.servicer import SERVICE
-from support.agent_world import ACCEPT, CHECK, ISSUE, TestAgent, TestArrayCa, World, agents, epoch_of, start_agent
+from support.agent_world import ACCEPT, CHECK, ISSUE, TestAgent, TestArrayCa, World, agents, epoch_of, now, start_agent
 from support.peer_certificates import TRUST_DOMAIN, Leaf
 from support.waiting import moment, wait_until
 
@@ -300,6 +302,35 @@ async def test_an_order_to_renew_brings_a_new_key(running: Running) -> None:
     running.one.loop.renew_now()
     await wait_until("a new certificate", lambda: running.one.view.loaded is not before)
     assert running.one.view.loaded.material.key_pem != before.material.key_pem
+
+
+async def test_a_certificate_is_renewed_when_the_control_plane_says_or_its_own_time_has_come(running: Running) -> None:
+    before = running.one.view.loaded
+    running.world.renew_at = now() - timedelta(hours=1)
+    running.world.change()
+    await wait_until("a new certificate", lambda: running.one.view.loaded is not before)
+    assert running.one.view.loaded.material.key_pem != before.material.key_pem
+    running.world.renew_at, running.world.renew_after = None, timedelta(seconds=-1)
+    running.one.loop.renew_now()
+    issued = len(running.world.issued)
+    await wait_until("it renews by itself", lambda: len(running.world.issued) > issued + 1)
+    running.world.renew_after = timedelta(hours=8)
+
+
+async def test_a_member_that_slept_through_twelve_epochs_checks_each_of_them(running: Running) -> None:
+    loop, array = running.one.loop, running.world.of(ONE)
+    await running.one.stop()
+    for _ in range(12):
+        array.next_epoch(TestArrayCa.make())
+    instruction = await loop.control.report(await loop._status())
+    true = array.epochs[6]
+    array.epochs[6] = replace(true, previous_digest=b"x" * 32)
+    with pytest.raises(EpochEquivocation):
+        await loop._epoch(instruction, None)
+    assert loop.seen.of(array.name).epoch == 1, "nothing of a broken chain is kept"
+    array.epochs[6] = true
+    assert (await loop._epoch(instruction, None)).epoch == 13
+    assert loop.seen.of(array.name).epoch == 13
 
 
 async def test_revocations_stay_known_when_a_new_epoch_comes_and_the_ca_is_silent(running: Running) -> None:
