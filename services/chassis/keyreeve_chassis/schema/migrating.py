@@ -18,7 +18,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Engine, MetaData, inspect, text
 from sqlalchemy.schema import CreateSchema
 
-from keyreeve_chassis.schema.revisions import Schema, current_revision, name_default_schema
+from keyreeve_chassis.schema.revisions import NOTE, VERSION_TABLE, Schema, current_revision, name_default_schema
 
 _LOCK_TIMEOUT_MS = 4_000
 _STATEMENT_TIMEOUT_MS = 600_000
@@ -53,6 +53,7 @@ def upgrade(engine: Engine, schema: Schema, *, to: str = "head", expand: bool = 
         connection.execute(text(f"SET statement_timeout = {_STATEMENT_TIMEOUT_MS}"))
         connection.commit()
         _run(connection, schema, to)
+        _note_what_works(connection, schema)
         # The next user of this pool would inherit the settings.
         connection.invalidate()
 
@@ -94,6 +95,15 @@ def _run(connection: Connection, schema: Schema, to: str) -> None:
     config = configuration(schema)
     config.attributes["connection"] = connection
     command.upgrade(config, to)
+
+
+def _note_what_works(connection: Connection, schema: Schema) -> None:
+    """Tell older releases whether they still work with the schema."""
+    revision = int(connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}")) or 0)  # noqa: S608
+    expanded = revision <= schema.newest - schema.removing
+    works_from = schema.works_from if expanded and schema.works_from is not None else schema.newest
+    connection.execute(text(f"COMMENT ON TABLE {VERSION_TABLE} IS '{NOTE}{works_from}'"))
+    connection.commit()
 
 
 def _context(connection: Connection, schema: Schema) -> MigrationContext:

@@ -9,6 +9,8 @@ from keyreeve_chassis.database.locking import DatabaseRefused
 
 VERSION_TABLE = "alembic_version"
 """Where Alembic keeps the revision, in its one column `version_num`."""
+NOTE = "works with releases from revision "
+"""PostgreSQL's comment on that table, before a number: what an older release cannot know of a schema that is newer than itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,8 @@ class Schema:
     newest: int
     removing: int = 0
     """How many of the newest revisions only remove what the release before needs."""
+    works_from: int | None = None
+    """`newest` of the oldest release that works with this schema while nothing has been removed; None: that of this one."""
 
     @property
     def service(self) -> str:
@@ -51,12 +55,24 @@ def check_version(engine: Engine, schema: Schema) -> int:
         raise DatabaseRefused(
             f"the database is at revision {revision:04d} and this release works with {known}: run its migrations"
         )
-    if revision > schema.newest:
+    if revision > schema.newest and not _works_with(engine, schema):
         raise DatabaseRefused(
             f"the database is at revision {revision:04d} and this release works with {known}: a newer release has "
             "migrated it; run that one"
         )
     return revision
+
+
+def _works_with(engine: Engine, schema: Schema) -> bool:
+    """Whether the newer release that migrated the database has noted that this release works with it."""
+    if engine.dialect.name != "postgresql":
+        return False
+    with engine.connect() as connection:
+        name_default_schema(connection, schema.name)
+        noted: str | None = connection.scalar(
+            text(f"SELECT obj_description(to_regclass('{VERSION_TABLE}'), 'pg_class')")
+        )
+    return noted is not None and noted.startswith(NOTE) and int(noted.removeprefix(NOTE)) <= schema.newest
 
 
 def name_default_schema(connection: Connection, name: str) -> None:
