@@ -91,6 +91,8 @@ SIGNING = frozenset({"names400", "batches", "offcurve", "badsignature", "rsa1638
 """The attacks that ask for certificates."""
 ATTACKS: dict[str, Callable[[Attacker], Awaitable[None]]] = {
     "halfmsg": lambda a: a.hold(20, http2_attacker.half_sent(SIGN_MANY, 50, 2 * 1024 * 1024, _DEADLINE)),
+    "halfopen": lambda a: a.hold(250, http2_attacker.half_open(SIGN_MANY, 100, _DEADLINE, ("x-a", "~" * 15_000))),
+    "unread": lambda a: a.hold(20, http2_attacker.unread(LIST, 5_000, _DEADLINE)),
     "streams": lambda a: a.hold(10, http2_attacker.open_streams(WATCH, 500, b"")),
     "rapid": lambda a: a.flood(4, http2_attacker.reset_at_once(LIST)),
     "rapiddata": lambda a: a.flood(4, http2_attacker.complete_and_reset(LIST)),

@@ -121,6 +121,10 @@ class RawConnection:
         self._writer.write(frame(SETTINGS, 0, 0, _INITIAL_WINDOW_SIZE + most))
         self._writer.write(frame(WINDOW_UPDATE, 0, 0, (_LARGEST_WINDOW - 65_535).to_bytes(4, "big")))
 
+    def stop_reading(self) -> None:
+        """Leave what the server sends in the sockets."""
+        self._writer.transport.pause_reading()
+
     async def end_of(self, number: int) -> None:
         """Return when a call has been answered or reset, or the connection has ended."""
         if self.open:
@@ -281,6 +285,29 @@ def half_sent(
                 left[number] -= count
                 moved += count
             await asyncio.sleep(0 if moved else 0.02)
+
+    return fill
+
+
+def half_open(path: str, streams: int, *extra: tuple[str, str]) -> Callable[[RawConnection], Awaitable[None]]:
+    """Send the headers of many calls, and nothing of their requests."""
+
+    async def fill(connection: RawConnection) -> None:
+        for _ in range(streams):
+            await connection.send(connection.headers(path, *extra)[1])
+
+    return fill
+
+
+def unread(path: str, calls: int, *extra: tuple[str, str]) -> Callable[[RawConnection], Awaitable[None]]:
+    """Make whole calls and read none of the answers."""
+
+    async def fill(connection: RawConnection) -> None:
+        connection.take_all_answers()
+        connection.stop_reading()
+        for _ in range(calls):
+            number, opened = connection.headers(path, *extra)
+            await connection.send(opened + frame(DATA, END_STREAM, number, message(b"")))
 
     return fill
 

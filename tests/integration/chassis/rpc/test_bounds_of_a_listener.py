@@ -288,7 +288,7 @@ async def test_answers_that_a_client_does_not_read_are_bounded_and_others_are_an
         connection = await RawConnection.connect(server.address, client_tls(server, person(server)), Seen())
         try:
             connection.take_all_answers()
-            connection._writer.transport.pause_reading()
+            connection.stop_reading()
             for _ in range(20):
                 number, opened = connection.headers(COUNT, ("grpc-timeout", "50S"))
                 await connection.send(opened + frame(DATA, END_STREAM, number, message(b"")))
