@@ -22,7 +22,7 @@ from keyreeve_credentials.entries.ports import Entry
 from keyreeve_credentials.entries.sql import SqlEntries
 from keyreeve_credentials.keys.envelope import DoesNotOpen, Place, open_fields
 from keyreeve_credentials.keys.keyring import Keyring
-from keyreeve_credentials.keys.root_files import open_root_files
+from keyreeve_credentials.keys.roots.files import open_root_files
 from keyreeve_credentials.settings import CredentialsSettings
 from keyreeve_credentials.store.schema import SCHEMA
 

@@ -40,9 +40,9 @@ from keyreeve_credentials.key_files.workshop import Workshop
 from keyreeve_credentials.keys import servicer as key_servicer
 from keyreeve_credentials.keys.keyring import LOOK_SECONDS, Keyring
 from keyreeve_credentials.keys.ports import KEYS, RootProvider, SealState
-from keyreeve_credentials.keys.root_check import check_root
-from keyreeve_credentials.keys.root_files import open_root_files
-from keyreeve_credentials.keys.root_secrets import open_root_secrets
+from keyreeve_credentials.keys.roots.check import check_root
+from keyreeve_credentials.keys.roots.files import open_root_files
+from keyreeve_credentials.keys.roots.secrets import open_root_secrets
 from keyreeve_credentials.keys.seal_switch import SealSwitch
 from keyreeve_credentials.keys.service import ROTATE, Keys
 from keyreeve_credentials.keys.sql import look_at_seal

@@ -6,7 +6,7 @@ import pytest
 
 from keyreeve.errors import VaultKeyUnavailable
 from keyreeve_chassis.keys.ports import KeyStoreError
-from keyreeve_credentials.keys.root_files import RootFiles, open_root_files
+from keyreeve_credentials.keys.roots.files import RootFiles, open_root_files
 
 ONE = "1" * 32
 

@@ -13,9 +13,9 @@ from keyreeve_chassis.keys.ports import KeyStoreError
 from keyreeve_chassis.kubernetes.api_server import ApiAccess, BlockingApi
 from keyreeve_credentials.keys.keyring import Keyring
 from keyreeve_credentials.keys.ports import Kek, KekState, RootProvider
-from keyreeve_credentials.keys.root_check import check_root
-from keyreeve_credentials.keys.root_files import open_root_files
-from keyreeve_credentials.keys.root_secrets import open_root_secrets
+from keyreeve_credentials.keys.roots.check import check_root
+from keyreeve_credentials.keys.roots.files import open_root_files
+from keyreeve_credentials.keys.roots.secrets import open_root_secrets
 from support.token_reviews import ApiServer, api_server
 
 ONE, TWO, THREE = "1" * 32, "2" * 32, "3" * 32

@@ -1,0 +1,1 @@
+"""Where the root key and the key-encryption keys lie outside SQL."""
