@@ -248,10 +248,13 @@ class Agent:
     async def turn(self) -> Instruction:
         """Do all that an agent does once: report, load, acknowledge, renew, report."""
         told = await self.report()
+        if not told.peer_security:
+            self.epoch = None
+            return told
         try:
             if self.epoch is None or (told.array, told.epoch) != (self.epoch.array, self.epoch.epoch):
                 await self.load()
-            if told.peer_security and told.authority != self.authority and told.member.state != "quarantined":
+            if told.authority != self.authority and told.member.state != "quarantined":
                 await self.renew()
         except (AccessDenied, ArrayNotFound):  # it has left the array since its report
             return told

@@ -101,6 +101,8 @@ class MemberLoop:
     """In a row."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _renew: bool = False
+    _unsecured: bool = False
+    """Without peer security nothing is loaded, and what was loaded before says nothing of the array."""
     _acknowledged: tuple[str, int, int] | None = None
     _crls_at: float = float("-inf")
     _followed: str = ""
@@ -156,10 +158,11 @@ class MemberLoop:
                 self.view.note("report", _said(failure))
             return self._retry() if failure.retry_after is None else failure.retry_after.total_seconds()
         try:
-            if not instruction.peer_security:
+            self._unsecured = not instruction.peer_security
+            if self._unsecured:
                 await self.port.stop()
-                return float(instruction.interval_seconds)
-            if await self._update(instruction):
+                self._follow(instruction.array)
+            elif await self._update(instruction):
                 await self._report()
             self.view.note("material", None)
         except KeyreeveError as failure:
@@ -201,7 +204,7 @@ class MemberLoop:
         loaded, view, found = self.view.loaded, None, None
         with contextlib.suppress(KeyreeveError):
             found = await self.sessions()
-        if loaded is not None and self.view.primary:
+        if loaded is not None and self.view.primary and not self._unsecured:
             epoch = loaded.material.epoch
             members = tuple(f"members/{one.name}" for one in self.view.members if one.array == epoch.array)
             view = ReportedView(epoch.array, f"members/{self.view.primary}", members, epoch.epoch, epoch.digest)

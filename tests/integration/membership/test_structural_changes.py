@@ -87,6 +87,21 @@ async def test_a_cancelled_join_is_undone(membership: RunningMembership) -> None
     assert (await admin.arrays.get(two.array)).change == ""
 
 
+async def test_without_peer_security_servers_join_and_leave_and_load_nothing(membership: RunningMembership) -> None:
+    names = ("one.example.test", "two.example.test")
+    one, two = agents = [await membership.agent(name, peer_security=False) for name in names]
+    for agent in agents:
+        await agent.turn()
+    admin = (await membership.client()).membership
+    joined = await membership.until((await admin.arrays.join(one.name, two.name)).name, agents)
+    assert joined.state is OperationState.SUCCEEDED
+    assert (await admin.members.get(two.name)).array == one.array
+    left = await membership.until((await admin.arrays.detach(two.name)).name, agents)
+    assert left.state is OperationState.SUCCEEDED
+    assert (await admin.members.get(two.name)).state is MemberState.STANDALONE
+    assert {agent.epoch for agent in agents} == {None}
+
+
 async def test_a_join_is_refused_with_its_reason_and_changes_nothing(membership: RunningMembership) -> None:
     one, two = await membership.array_of("one.example.test", "two.example.test")
     three = await membership.agent("three.example.test")

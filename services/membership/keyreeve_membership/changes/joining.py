@@ -111,6 +111,8 @@ class Joining:
             return "report"
         if report.cloned:
             return "run once: two boots of it report in turn"
+        if not target.peer_security:
+            return ""  # without it an agent loads nothing
         acknowledged = tx.roll.acknowledgements([member.member_uid]).get(member.member_uid)
         if (
             acknowledged is None
@@ -118,7 +120,7 @@ class Joining:
             or acknowledged.boot_id != report.boot_id
         ):
             return f"load epoch {target.epoch} of {target.array_id}"
-        if target.peer_security and report.authority_id != target.authority_id:
+        if report.authority_id != target.authority_id:
             return f"use a certificate of {target.authority_id}"
         return ""
 
