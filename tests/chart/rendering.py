@@ -128,6 +128,12 @@ def recovery_command(chart: helm.Chart, values: dict[str, Any]) -> list[str]:
     return shlex.split(line.partition(" -- ")[2])
 
 
+def settings_of(chart: helm.Chart, values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The settings of each service."""
+    found = [one for one in manifests(chart, values) if "settings.yaml" in one.get("data", ())]
+    return {one["metadata"]["name"].rpartition("-")[2]: yaml.safe_load(one["data"]["settings.yaml"]) for one in found}
+
+
 def pods(found: list[Manifest]) -> list[tuple[str, dict[str, Any]]]:
     """The specs of all pods, with those of hooks and tests."""
     specs = [(one["metadata"]["name"], one["spec"]) for one in found if one["kind"] == "Pod"]

@@ -11,6 +11,7 @@ from keyreeve_chassis.rpc import wire
 from keyreeve_chassis.rpc.draining import Draining
 from keyreeve_chassis.rpc.http2.port import ConnectionBroken, ErrorCode, Http2Connection
 from keyreeve_chassis.rpc.limits import ByteBudget, Conduct, Due, Lifetime
+from keyreeve_chassis.rpc.refusals import answer_no_call
 from keyreeve_chassis.rpc.stream import Calls, Stream, Unsent
 from keyreeve_chassis.rpc.wire import Header, WireError
 
@@ -18,9 +19,6 @@ MOST_UNSENT: Final = 64 * 1024
 """Bytes of one stream that wait for the peer before its handler waits too."""
 _INPUT_BYTES = 16 * 1024
 _OUTPUT_BYTES = 256 * 1024
-_CALL_BYTES = 2 * 1024
-_FIELD_BYTES = 192
-"""What an open call and each field of its metadata take here beside their own bytes (measured on CPython 3.11)."""
 
 
 class GrpcConnection:
@@ -313,11 +311,8 @@ class GrpcConnection:
         self._calls.start(stream, request)
 
     def _hold(self, stream: Stream) -> None:
-        held = stream.reader.held + sum(len(one) for one in stream.messages)
-        if not stream.running:  # the guard bounds the number of those that run
-            held += _CALL_BYTES + stream.head.size + _FIELD_BYTES * len(stream.head.metadata)
-        stream.held = held
-        self._budget.hold(stream, held + stream.unsent)
+        stream.count_held()
+        self._budget.hold(stream, stream.held + stream.unsent)
 
     def _stop_waiting(self, stream: Stream) -> None:
         self._waiting.pop(stream.id, None)
@@ -412,13 +407,7 @@ class GrpcConnection:
         return not stream.gone and self._http2.unsent(stream.id) > MOST_UNSENT
 
     def _answer_no_call(self, stream: int, refused: WireError, *, ended: bool) -> None:
-        if refused.http_status is None:
-            found = wire.trailers(refused.code, refused.message, (), self._http2.header_list_limit)
-            self._http2.send_headers(stream, (*wire.RESPONSE, *found), end=True)
-        else:
-            # No client of gRPC: the text is for people.
-            self._http2.send_headers(stream, ((b":status", refused.http_status), *wire.PLAIN_TEXT))
-            self._http2.send_data(stream, refused.message.encode() + b"\n", end=True)
+        answer_no_call(self._http2, stream, refused)
         if not ended:
             self._closing[stream] = None  # libnghttp2 drops an answer that waits when its stream is reset
 
