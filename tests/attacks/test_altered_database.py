@@ -467,7 +467,10 @@ def live_through_changes(ca: RunningCa, times: int = 3) -> None:
         signed = ca.client(OPERATOR).certificates.sign("server", server_csr(f"{unique('w')}.example.test"))
         admin.certificates.revoke(signed.serial, CrlReason.SUPERSEDED)
     admin.profiles.create(unique("mine"), admin.profiles.get("server").document)
-    admin.operators.update("olaf", OperatorRole.AUDITOR, address=address_of(ca))
-    admin.operators.update("olaf", OperatorRole.OPERATOR, address=address_of(ca))
+    # A role that changes ends a person's certificate: not that of the operator whom other tests call as.
+    changed = unique("changed")
+    assert ca.client(f"operators/operator/{changed}").operators.get("ann")
+    admin.operators.update(changed, OperatorRole.AUDITOR, address=address_of(ca))
+    admin.operators.update(changed, OperatorRole.OPERATOR, address=address_of(ca))
     admin.issuance.halt("for a test")
     admin.issuance.resume("over")

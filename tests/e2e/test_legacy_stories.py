@@ -1,5 +1,6 @@
 """What runbooks of the legacy products do, by real `tarantella` and `mmp` processes against `keyreeve up`."""
 
+import json
 import re
 import uuid
 from collections.abc import Iterable, Iterator
@@ -42,6 +43,10 @@ def servers(all_services: ControlPlane, tmp_path: Path) -> Iterator[list[LocalAg
         for n in (1, 2, 3):
             agent = LocalAgent(f"sgd-{n}-{run}.example.test", free_address(f"127.0.0.{20 + n}"), tmp_path / f"{n}")
             agent.configure({"membership": all_services.context.addresses("membership")})
+            settings = agent.directory / "agent.yaml"
+            hook = {"sessions": ["cat", str(agent.directory / "sessions")]}
+            settings.write_text(json.dumps(json.loads(settings.read_text()) | hook))
+            say_stopped(agent, stopped=False)
             agent.enroll(
                 client.tokens.create(f"spiffe://{all_services.context.trust_domain}/members/{agent.name}").text
             )
@@ -57,6 +62,23 @@ def servers(all_services: ControlPlane, tmp_path: Path) -> Iterator[list[LocalAg
             agent.stop()
 
 
+def say_stopped(agent: LocalAgent, *, stopped: bool) -> None:
+    """What the site's hook says of the programs of a server."""
+    (agent.directory / "sessions").write_text("stopped" if stopped else "0 0")
+
+
+def set_peer_security(servers: list[LocalAgent], shells: list[LegacyShell], value: str) -> None:
+    """Stop all servers, change the setting on each, and start them again."""
+    for stopped in (True, False):
+        for agent in servers:
+            agent.stop()
+            say_stopped(agent, stopped=stopped)
+            agent.start()  # its first report tells what is so
+        for shell in shells if stopped else ():
+            command = ("config", "edit", "--tarantella-config-security-peerssl-enabled", value)
+            wait_for(f"{shell.server} is stopped", lambda: shell.run("tarantella", *command).returncode == 0)  # noqa: B023
+
+
 def fingerprint(text: str) -> str:
     found = re.search(r"SHA-256 Fingerprint: ([0-9A-F:]{95})", text)
     assert found is not None, text
@@ -64,18 +86,28 @@ def fingerprint(text: str) -> str:
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(300)
 def test_an_array_of_three_is_secured_and_another_server_becomes_its_primary(
     shell: LegacyShell, servers: list[LocalAgent]
 ) -> None:
     one, two, three = (shell.on(agent.name) for agent in servers)
-    # The array is dissolved.
-    accepted = fingerprint(one.out("tarantella", "security", "peerca", "--show"))
-    two.out("tarantella", "array", "join", "--primary", one.server, "--fingerprint", accepted)
-    one.out("tarantella", "array", "detach", "--secondary", two.server)
+    # An array of three without secure connections between its servers.
+    set_peer_security(servers, [one, two, three], "0")
+    for each in (two, three):
+        one.out("tarantella", "array", "join", "--secondary", each.server)
+        assert f"{each.server} (secondary)" in one.out("tarantella", "array", "list")
+    refused = one.run("tarantella", "config", "edit", "--tarantella-config-security-peerssl-enabled", "1")
+    assert (refused.returncode, "NOT_STANDALONE" in refused.stderr) == (1, True)
+    # It is dissolved, and each server has a secure connection enabled while it is stopped.
+    for each in (two, three):
+        one.out("tarantella", "array", "detach", "--secondary", each.server)
+        assert each.server not in one.out("tarantella", "status")
     assert one.out("tarantella", "array", "list") == f"{one.server} (primary)\n"
-    # Security is enabled on each server, and the array is built again, one server at a time.
-    for each in (one, two, three):
-        each.out("tarantella", "config", "edit", "--tarantella-config-security-peerssl-enabled", "1")
+    refused = one.run("tarantella", "config", "edit", "--tarantella-config-security-peerssl-enabled", "1")
+    assert (refused.returncode, "SERVER_RUNNING" in refused.stderr) == (1, True)
+    set_peer_security(servers, [one, two, three], "1")
+    # It is built again, one server at a time.
+    accepted = fingerprint(one.out("tarantella", "security", "peerca", "--show"))
     for each in (two, three):
         command = ("array", "join", "--primary", one.server)
         code, seen = each.at_terminal("tarantella", *command, prompt=ACCEPT, answer="no")
@@ -83,6 +115,7 @@ def test_an_array_of_three_is_secured_and_another_server_becomes_its_primary(
         code, seen = each.at_terminal("tarantella", *command, prompt=ACCEPT, answer="yes")
         assert code == 0, seen
         assert fingerprint(seen) == fingerprint(one.out("tarantella", "security", "peerca", "--show")) == accepted
+        assert each.server in one.out("tarantella", "status")
     for each in (one, two, three):
         lines = [line.split() for line in each.out("tarantella", "status").splitlines() if line.startswith("  - ")]
         assert [line[3] for line in lines[:3]] == ["Accepting"] * 3

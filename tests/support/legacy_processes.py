@@ -77,18 +77,15 @@ class LegacyShell:
         with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
             os.close(theirs)
             seen, answered = "", False
-            while True:
-                try:
-                    part = os.read(ours, 4096)
-                except OSError:  # the other end was closed
-                    break
-                if not part:
-                    break
-                seen += part.decode()
-                if not answered and prompt in seen:
-                    answered = True
-                    os.write(ours, f"{answer}\n".encode())
-            code = process.wait(100)
+            try:
+                while part := _read(ours):
+                    seen += part.decode()
+                    if not answered and prompt in seen:
+                        answered = True
+                        os.write(ours, f"{answer}\n".encode())
+                code = process.wait(100)
+            finally:
+                process.kill()
         os.close(ours)
         assert answered, seen
         return code, seen
@@ -100,3 +97,11 @@ class LegacyShell:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("KEYREEVE_")}
         without_gateway = {"KEYREEVE_GATEWAY": ""} if self.in_process else {}
         return kept | {"KEYREEVE_CONTEXT": str(self.context), "KEYREEVE_SERVER": self.server} | without_gateway
+
+
+def _read(terminal: int) -> bytes:
+    """Read what a program displays; empty once the program has closed its end."""
+    try:
+        return os.read(terminal, 4096)
+    except OSError:
+        return b""
