@@ -81,14 +81,19 @@ def to_run(page: Path) -> list[Block]:
     return [block for block in blocks_of(page) if block.language in _HERE and not block.no_run]
 
 
+SERVICES = ("membership", "credentials", "gateway")
+"""Whose units are one template."""
+
+
 def test_the_commands_of_the_units_are_commands_with_these_options() -> None:
     programs = {"keyreeve": "keyreeve.cli", "keyreeve-agent": "keyreeve_agent.commands"}
     started = [
         shlex.split(line.removeprefix("ExecStart="))
         for page in pages()
         for block in blocks_of(page)
-        for line in block.text.splitlines()
-        if block.language == "ini" and line.startswith("ExecStart=")
+        for template in block.text.splitlines()
+        if block.language == "ini" and template.startswith("ExecStart=")
+        for line in ([template.replace("%i", one) for one in SERVICES] if "%i" in template else [template])
     ]
     assert len(started) >= 4
     for program, *arguments in started:

@@ -7,6 +7,7 @@ it may move and whose hierarchies it may break.
 
 import asyncio
 import functools
+import io
 import itertools
 import json
 import os
@@ -135,7 +136,11 @@ class RunningCa:
             self._thread.join(_START_SECONDS)
             if self._thread.is_alive():
                 frame = sys._current_frames()[self._thread.ident or 0]
-                raise RuntimeError("the CA does not end; it is in\n" + "".join(traceback.format_stack(frame)))
+                told = io.StringIO("".join(traceback.format_stack(frame)))
+                told.seek(0, io.SEEK_END)
+                for task in asyncio.all_tasks(self._loop):
+                    task.print_stack(file=told)
+                raise RuntimeError(f"the CA does not end; it is in\n{told.getvalue()}")
 
     def _run(self, started: "Future[None]") -> None:
         # Many tests look for the record of what they did, which the next checkpoint shows them.

@@ -122,7 +122,8 @@ class MemberLoop:
                 pause = await self._step()
                 self.publish()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), pause)
+                    async with asyncio.timeout(pause):
+                        await self._wake.wait()
                     await asyncio.sleep(spread_seconds(len(self.view.roll), self.jitter()))
                 self._wake.clear()
         finally:

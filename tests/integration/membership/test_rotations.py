@@ -108,10 +108,16 @@ async def test_an_acknowledgement_of_another_boot_does_not_count(membership: Run
     await two.load()
     two.boot_id = "f" * 32  # it restarts, and has not loaded the epoch again
     await two.report()
-    rotation = await admin.rotations.get(started.name)
-    assert {member.member: member.waiting for member in rotation.members}[two.resource].startswith("load epoch")
+
+    async def waiting() -> str:
+        found = await admin.rotations.get(started.name)
+        return {member.member: member.waiting for member in found.members}[two.resource]
+
+    async with asyncio.timeout(20):  # it may be dialed between its restart and its report
+        while not (await waiting()).startswith("load epoch"):
+            await moment()
     await two.load()
-    await membership.until(rotation.operation, agents)
+    await membership.until(started.operation, agents)
 
 
 async def test_a_member_that_was_put_back_to_a_snapshot_holds_a_rotation_by_name(membership: RunningMembership) -> None:

@@ -138,7 +138,8 @@ class ServingCertificate:
             if wait > 0:
                 with suppress(TimeoutError):
                     # Not the whole time at once: the clock may be set.
-                    await asyncio.wait_for(self.changed_since(version), min(wait, _LOOK_SECONDS))
+                    async with asyncio.timeout(min(wait, _LOOK_SECONDS)):
+                        await self.changed_since(version)
                 continue
             try:
                 await self.renew()

@@ -112,7 +112,8 @@ class LiveRevocations:
     async def changed(self, seconds: float) -> None:
         """Return when the position has changed, or after so many seconds."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
 
     async def refresh(self) -> None:
         """Read the new revocations. Raises `StoreUnavailable`."""

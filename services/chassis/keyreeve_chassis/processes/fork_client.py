@@ -166,7 +166,8 @@ class ForkServer:
             await asyncio.wait(self._asking)
         self._line.close()
         try:
-            await asyncio.wait_for(self.process.wait(), _ANSWER_SECONDS)
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await self.process.wait()
         except TimeoutError:
             with suppress(ProcessLookupError):
                 self.process.kill()

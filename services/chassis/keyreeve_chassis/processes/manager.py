@@ -97,7 +97,8 @@ class _Child:
         if self.process is not None and self.process.returncode is None:
             self.process.terminate()
             try:
-                await asyncio.wait_for(self.process.wait(), limit)
+                async with asyncio.timeout(limit):
+                    await self.process.wait()
             except TimeoutError:
                 log.error("%s did not end within %g seconds and is killed", self.name, limit)  # noqa: TRY400 - no fault
                 with suppress(ProcessLookupError):

@@ -147,7 +147,8 @@ class Listener:
         for one in list(self._connections):
             one.drain(now, grace)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._emptied.wait(), grace)
+            async with asyncio.timeout(grace):
+                await self._emptied.wait()
         if self._ticking is not None:
             self._ticking.cancel()
         for one in list(self._connections):
@@ -158,7 +159,8 @@ class Listener:
             # The tasks of cancelled calls end, and the transports report that they are closed.
             self._emptied.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._emptied.wait(), _TICK_SECONDS)
+                async with asyncio.timeout(_TICK_SECONDS):
+                    await self._emptied.wait()
             for one in list(self._connections):
                 one.abort()
         if self._spreading is not None:
