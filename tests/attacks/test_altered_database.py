@@ -16,6 +16,7 @@ from sqlalchemy import Engine, Table, and_, create_engine, delete, insert, selec
 from sqlalchemy.exc import DatabaseError
 
 from keyreeve import Client, Context, errors
+from keyreeve.cli.administration.audit_commands import verify_service_log
 from keyreeve.enrollment import enroll
 from keyreeve.identity import Role
 from keyreeve.keys import make_csr, make_key
@@ -40,7 +41,7 @@ from keyreeve_chassis.trust_tables.sql import SqlTrust
 from keyreeve_chassis.trust_tables.watching import TrustWatch
 from support.attack_table import SHOWN
 from support.enrolling import OPEN_TO_TESTS, address_of, new_token
-from support.running_ca import ADMIN, OPERATOR, RunningCa, place_for_ca, refused, server_csr, unique
+from support.running_ca import ADMIN, AUDITOR, OPERATOR, RunningCa, place_for_ca, refused, server_csr, unique
 from support.waiting import wait_for
 
 pytestmark = pytest.mark.sqlite_first
@@ -194,7 +195,7 @@ def test_a_made_up_retiring_authority_vouches_for_nobody(attacked: Attacked) -> 
 def test_a_changed_row_stops_issuance_while_the_rest_goes_on(attacked: Attacked) -> None:
     ca = attacked.ca
     signed = ca.client(OPERATOR).certificates.sign("server", server_csr("web.example.test"))
-    token = new_token(ca)
+    token, auditor = new_token(ca), ca.client(AUDITOR)
     attacked.write(update(profiles).where(profiles.c.name == "server").values(current_version=7))
     attacked.look_again()
     error = refused(lambda: ca.client(OPERATOR).certificates.sign("server", server_csr("w2.example.test")))
@@ -210,6 +211,10 @@ def test_a_changed_row_stops_issuance_while_the_rest_goes_on(attacked: Attacked)
     [told] = [one for one in look(ca.settings) if one.check == "trust tables"]
     assert not told.ok, "doctor tells"
     assert "profiles/server" in told.message
+    witness = ca.directory / "witness.json"
+    with pytest.raises(errors.TrustTableAltered, match="profiles/server: changed"):
+        verify_service_log(auditor.audit, witness)
+    assert witness.exists(), "the log itself is complete"
     assert ocsp_status(ca, signed) is ocsp.OCSPCertStatus.REVOKED
     wait_for("a CRL lists it", lambda: is_on_a_crl(ca, signed))
 
@@ -245,6 +250,7 @@ def test_root_sees_the_difference_and_seals_the_tables_anew(attacked: Attacked) 
     assert attacked.ca.run(recover_trust_tables(socket, seal=True))["sealed"] is True
     wait_for("issuance goes on", lambda: issues(attacked.ca))
     assert attacked.problems() == set()
+    assert attacked.ca.client(AUDITOR).audit.verify().problems == ()
 
     def recorded() -> bool:
         acts = attacked.ca.client().ca.audit.list(method="keyreeve/local-socket/trust_tables")

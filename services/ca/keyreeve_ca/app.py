@@ -205,7 +205,7 @@ def services_of(
         ),
         ServedService(
             audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"],
-            audit_servicer.AuditServicer(base.audit, mutations, pages),
+            audit_servicer.AuditServicer(base.audit, mutations, pages, partial(base.trust.examine, base.store)),
             audit_servicer.ACCESS,
         ),
         ServedService(

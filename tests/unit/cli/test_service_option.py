@@ -58,7 +58,7 @@ def test_each_log_has_a_witness_file_of_its_own(
         used.append(path)
         return report
 
-    monkeypatch.setattr(audit_commands, "_verify_service", verify)
+    monkeypatch.setattr(audit_commands, "verify_service_log", verify)
     context = fake.context.path or Path(fake.directory) / "context.json"
     text = context.read_text()
     context.write_text(re.sub(r'"endpoints": {', '"endpoints": {"membership": ["127.0.0.1:1"],', text))

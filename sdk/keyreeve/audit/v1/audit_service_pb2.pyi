@@ -479,9 +479,11 @@ class AuditProblem(_message.Message):
     WHERE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """One of: checkpoint, signature, root, size, witness, chain, link, order, record, node, log."""
+    """One of: checkpoint, signature, root, size, witness, chain, link, order, record, node, log; or table for a row of a table
+    that decides about rights, which something other than the service has changed.
+    """
     where: _builtins.str
-    """The checkpoint, chain or link."""
+    """The checkpoint, chain, link, or table and row."""
     message: _builtins.str
     """Description for operators."""
     def __init__(

@@ -96,7 +96,8 @@ class AuditServiceServicer:
 
     def VerifyAuditChain(self, request, context):
         """Verifies the stored log after a checkpoint, and compares it with checkpoints that a witness has seen. Each call covers a
-        bounded part: continue with the returned checkpoint until `done` is set.
+        bounded part: continue with the returned checkpoint until `done` is set. The last part also has what is altered in the
+        tables that decide about rights.
 
         Reasons: AUDIT_CHECKPOINT_NOT_FOUND.
         Callers: admins, auditors, services.

@@ -53,7 +53,8 @@ class AuditServiceStub:
     """
     VerifyAuditChain: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.VerifyAuditChainRequest, _audit_service_pb2.VerifyAuditChainResponse]
     """Verifies the stored log after a checkpoint, and compares it with checkpoints that a witness has seen. Each call covers a
-    bounded part: continue with the returned checkpoint until `done` is set.
+    bounded part: continue with the returned checkpoint until `done` is set. The last part also has what is altered in the
+    tables that decide about rights.
 
     Reasons: AUDIT_CHECKPOINT_NOT_FOUND.
     Callers: admins, auditors, services.
@@ -99,7 +100,8 @@ class AuditServiceAsyncStub(AuditServiceStub):
     """
     VerifyAuditChain: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.VerifyAuditChainRequest, _audit_service_pb2.VerifyAuditChainResponse]  # type: ignore[assignment]
     """Verifies the stored log after a checkpoint, and compares it with checkpoints that a witness has seen. Each call covers a
-    bounded part: continue with the returned checkpoint until `done` is set.
+    bounded part: continue with the returned checkpoint until `done` is set. The last part also has what is altered in the
+    tables that decide about rights.
 
     Reasons: AUDIT_CHECKPOINT_NOT_FOUND.
     Callers: admins, auditors, services.
@@ -160,7 +162,8 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audit_service_pb2.VerifyAuditChainResponse, _abc.Awaitable[_audit_service_pb2.VerifyAuditChainResponse]]:
         """Verifies the stored log after a checkpoint, and compares it with checkpoints that a witness has seen. Each call covers a
-        bounded part: continue with the returned checkpoint until `done` is set.
+        bounded part: continue with the returned checkpoint until `done` is set. The last part also has what is altered in the
+        tables that decide about rights.
 
         Reasons: AUDIT_CHECKPOINT_NOT_FOUND.
         Callers: admins, auditors, services.

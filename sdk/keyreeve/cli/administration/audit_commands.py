@@ -10,12 +10,14 @@ import typer
 from keyreeve.cli.calling import control_plane, load_context
 from keyreeve.cli.options import ContextFile, Output, Quiet, ServiceName
 from keyreeve.cli.printing import Format, Printer, moment, tell_of_more
-from keyreeve.errors import AuditTampered, FileUnusable
+from keyreeve.errors import AuditTampered, FileUnusable, TrustTableAltered
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from keyreeve._blocking.audit import AuditClient
     from keyreeve.audit.values import LoggedRecord
-    from keyreeve.audit.verifying import Verifier
+    from keyreeve.audit.verifying import Problem, Verifier
     from keyreeve.audit.witness import Witness
 
 app = typer.Typer(help="Search the audit log of a service, and verify that it is complete.", no_args_is_help=True)
@@ -131,7 +133,8 @@ def verify_log(
 ) -> None:
     """Verify the whole log.
 
-    It is recomputed, and compared with the signed checkpoints and with what the witness has seen.
+    It is recomputed, and compared with the signed checkpoints and with what the witness has seen. The service also says
+    whether something else has changed the tables that decide about rights.
 
     The witness file is updated when the log is complete. Keep it where the database's administrators cannot write.
     """
@@ -140,7 +143,7 @@ def verify_log(
     else:
         path = witness or load_context(context).certificate.with_name(witness_name(service))
         with control_plane(context) as client:
-            report = _verify_service(client.service(service).audit, path)
+            report = verify_service_log(client.service(service).audit, path)
     text = (
         f"the log is complete up to checkpoint {report['checkpoint']}, signed at {report['signed_at']}: "
         f"{report['records']} records in {report['commits']} commits, {report['purged']} of them purged by age\n"
@@ -185,7 +188,11 @@ def witness_name(service: str) -> str:
     return "audit-witness.json" if service == "ca" else f"audit-witness-{service}.json"
 
 
-def _verify_service(log: "AuditClient", path: Path) -> dict[str, Any]:
+def verify_service_log(log: "AuditClient", path: Path) -> dict[str, Any]:
+    """Verify a service's log against the witness in `path`, which is then replaced; return what is reported.
+
+    Raises `AuditTampered`, and `TrustTableAltered` when the log is complete and the tables are not.
+    """
     from keyreeve.audit.verifying import Verifier
     from keyreeve.audit.witness import Witness, accept
 
@@ -197,12 +204,13 @@ def _verify_service(log: "AuditClient", path: Path) -> dict[str, Any]:
         verifier.add(segment)
     verifier.finish()
     report = log.verify(witnessed=[now.seen])
-    problems = [*verifier.problems, *(p for p in report.problems if p not in verifier.problems)]
-    _refuse(problems)
+    altered = [p for p in report.problems if p.kind == "table"]
+    _refuse([*verifier.problems, *(p for p in report.problems if p not in [*verifier.problems, *altered])])
     try:
         now.save(path)
     except OSError as wrong:
         raise FileUnusable(f"the witness {path} cannot be written: {wrong.strerror or wrong}") from None
+    _refuse_altered(altered)
     seen = f"the witness {path} had seen checkpoint {known.seen.k}" if known else f"the witness {path} is new"
     return _report(verifier, seen, report.tail_links)
 
@@ -246,12 +254,24 @@ def _verify_file(file: Path, path: Path | None) -> dict[str, Any]:
     return _report(verifier, f"the witness had seen checkpoint {known.seen.k}" if known else "", 0)
 
 
-def _refuse(problems: list[Any]) -> None:
-    if not problems:
-        return
-    lines = "".join(f"\n  {p.kind}: {p.where}: {p.message}" for p in problems[:10])
-    more = f"\n  and {len(problems) - 10} more" if len(problems) > 10 else ""
-    raise AuditTampered(f"the audit log has been changed:{lines}{more}", metadata={"problems": str(len(problems))})
+def _refuse(problems: "Sequence[Problem]") -> None:
+    if problems:
+        lines = _lines([f"{p.kind}: {p.where}: {p.message}" for p in problems])
+        raise AuditTampered(f"the audit log has been changed:{lines}", metadata={"problems": str(len(problems))})
+
+
+def _refuse_altered(tables: "Sequence[Problem]") -> None:
+    if tables:
+        lines = _lines([f"{p.where}: {p.message}" for p in tables])
+        raise TrustTableAltered(
+            f"the log is complete, but something other than the service has changed tables that decide about rights:{lines}",
+            metadata={"problems": str(len(tables))},
+        )
+
+
+def _lines(problems: list[str]) -> str:
+    more = [f"and {len(problems) - 10} more"] if len(problems) > 10 else []
+    return "".join(f"\n  {line}" for line in [*problems[:10], *more])
 
 
 def _report(verifier: "Verifier", seen: str, tail: int) -> dict[str, Any]:

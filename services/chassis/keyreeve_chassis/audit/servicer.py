@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from keyreeve.audit import record as records
@@ -20,6 +20,7 @@ from keyreeve_chassis.guard.costly_reads import CostlyReads
 from keyreeve_chassis.guard.paging import Pages
 from keyreeve_chassis.idempotency.mutation import Mutations
 from keyreeve_chassis.idempotency.ports import MutationTransaction
+from keyreeve_chassis.trust_tables.ports import Alteration
 
 _SERVICE = "/keyreeve.audit.v1.AuditService/"
 _READERS = frozenset({Role.ADMIN, Role.AUDITOR})
@@ -27,6 +28,7 @@ _VERIFY_LINKS = 5_000
 """Commits that one call checks: about a second."""
 _MOST_TARGETS = 20
 _MOST_WITNESSED = 20
+_MOST_PROBLEMS = 100
 _VERB = re.compile(r"[a-z0-9_-]{1,64}( [a-z0-9_-]{1,64}){0,7}\Z")
 _CODE = re.compile(r"[A-Z_]{2,32}\Z")
 
@@ -50,6 +52,8 @@ class AuditServicer:
     log: SqlAuditLog
     mutations: Mutations[MutationTransaction]
     pages: Pages
+    altered_tables: Callable[[], Awaitable[Sequence[Alteration]]] | None
+    """Looks for altered trust tables; None when the service has no such tables."""
     costly: CostlyReads = field(default_factory=CostlyReads)
 
     async def ListAuditRecords(self, request: pb.ListAuditRecordsRequest, call: Call) -> pb.ListAuditRecordsResponse:
@@ -97,6 +101,10 @@ class AuditServicer:
             await self.log.signed(after)
         witnessed = [Witnessed(w.checkpoint, w.digest) for w in request.witnessed]
         found = await self.costly.read(call, lambda: self.log.verify(after, _VERIFY_LINKS, witnessed))
+        problems = [pb.AuditProblem(kind=p.kind, where=p.where, message=p.message) for p in found.problems]
+        if found.done and self.altered_tables is not None:
+            altered = await self.costly.read(call, self.altered_tables)
+            problems += [_altered(one) for one in altered]
         return pb.VerifyAuditChainResponse(
             checkpoint=found.k,
             done=found.done,
@@ -104,7 +112,7 @@ class AuditServicer:
             records=found.records,
             purged=found.purged,
             tail_links=found.tail_links,
-            problems=[pb.AuditProblem(kind=p.kind, where=p.where, message=p.message) for p in found.problems[:100]],
+            problems=problems[:_MOST_PROBLEMS],
         )
 
     async def GetCheckpoint(self, request: pb.GetCheckpointRequest, call: Call) -> pb.SignedCheckpoint:
@@ -129,6 +137,11 @@ class AuditServicer:
             lambda _: pb.AppendVerbRecordResponse(),
             record=lambda results: head + records.tail(request.code, records.clean(request.reason), results),
         )
+
+
+def _altered(one: Alteration) -> pb.AuditProblem:
+    """A row or table that something other than the service has changed."""
+    return pb.AuditProblem(kind="table", where=one.place, message=str(one.problem))
 
 
 def _verb_head(request: pb.AppendVerbRecordRequest, call: Call) -> bytes:

@@ -183,7 +183,9 @@ class DatabaseStorage(Generic[S, TxT]):
                 [
                     ServedService(
                         audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"],
-                        audit_servicer.AuditServicer(audit, mutations, pages),
+                        audit_servicer.AuditServicer(
+                            audit, mutations, pages, None if watch is None else partial(watch.examine, store)
+                        ),
                         audit_servicer.ACCESS,
                     ),
                     ServedService(

@@ -37,8 +37,13 @@ class Alteration:
     """Primary key of the row; empty: the table."""
     problem: Problem
 
+    @property
+    def place(self) -> str:
+        """The table, and the row where it is known."""
+        return f"{self.table}/{self.key}" if self.key else self.table
+
     def __str__(self) -> str:
-        return f"{self.table}/{self.key}: {self.problem}" if self.key else f"{self.table}: {self.problem}"
+        return f"{self.place}: {self.problem}"
 
 
 class AlteredTables(Protocol):

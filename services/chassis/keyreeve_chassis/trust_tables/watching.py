@@ -80,6 +80,11 @@ class TrustWatch:
         """Read every table."""
         self._know(tx.trust.verify())
 
+    async def examine(self, store: Store[HasTrust]) -> Sequence[Alteration]:
+        """Read the tables as at a reload, and return everything that is known to be altered."""
+        await store.read(self.look)
+        return self.found
+
     async def run(self, store: Store[HasTrust]) -> None:
         """Read every table now and then, forever."""
         pause = PASS_SECONDS
