@@ -3,11 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
+import pytest
 from grpc_health.v1 import health_pb2
 
+from keyreeve.ca.v1 import authority_service_pb2 as authority_pb
+from keyreeve_ca.authorities import servicer as authority_servicer
+from keyreeve_ca.authorities.servicer import AuthorityServicer
+from keyreeve_chassis.guard.router import ServedService
 from keyreeve_chassis.rpc.server import (
     HEALTH_CALLS,
     HEALTH_CONNECTIONS_PER_ADDRESS,
@@ -22,6 +28,7 @@ CHECK = "/grpc.health.v1.Health/Check"
 ATTACKER = "127.0.0.3"
 TIMEOUT = ("grpc-timeout", "20S")
 Fill = Callable[[RawConnection], Awaitable[None]]
+WATCH_BUNDLE = "/keyreeve.ca.v1.AuthorityService/WatchBundle"
 WATCH = "/grpc.health.v1.Health/Watch"
 STREAMS = 16
 
@@ -30,10 +37,30 @@ def watching(channel: grpc.aio.Channel) -> Any:
     return channel.unary_stream(WATCH, None, health_pb2.HealthCheckResponse.FromString)(b"")
 
 
+def following_the_bundle(channel: grpc.aio.Channel) -> Any:
+    request = authority_pb.WatchBundleRequest(name="bundles/control")
+    return channel.unary_stream(WATCH_BUNDLE, authority_pb.WatchBundleRequest.SerializeToString)(request)
+
+
+def bundle_service() -> ServedService:
+    """AuthorityService with a bundle that never changes; nothing else of it can be called."""
+
+    async def never(_: int) -> None:
+        await asyncio.Event().wait()
+
+    snapshot: Any = SimpleNamespace(config_version=1, trust_domain="example.test", roots=lambda _: ())
+    unused: Any = None
+    servicer = AuthorityServicer(unused, unused, unused, lambda: snapshot, never, lambda: b"", unused)
+    descriptor = authority_pb.DESCRIPTOR.services_by_name["AuthorityService"]
+    return ServedService(descriptor, servicer, authority_servicer.ACCESS)
+
+
 @asynccontextmanager
-async def streams(channel: grpc.aio.Channel, count: int) -> AsyncIterator[list[Any]]:
-    """Streams of health; the value is those that were answered."""
-    opened = [watching(channel) for _ in range(count)]
+async def streams(
+    channel: grpc.aio.Channel, count: int, watch: Callable[[grpc.aio.Channel], Any] = watching
+) -> AsyncIterator[list[Any]]:
+    """Streams, of health by default; the value is those that were answered."""
+    opened = [watch(channel) for _ in range(count)]
     answers = await asyncio.gather(*(one.read() for one in opened), return_exceptions=True)
     try:
         yield [one for one, answer in zip(opened, answers, strict=True) if not isinstance(answer, BaseException)]
@@ -46,20 +73,23 @@ def member(server: Harness, name: str) -> grpc.aio.Channel:
     return server.channel(server.hierarchies.control.person(f"members/{name}.example.test"))
 
 
-async def test_one_identity_has_its_share_of_the_streams_and_services_are_kept_some() -> None:
+@pytest.mark.parametrize("watch", [watching, following_the_bundle])
+async def test_one_identity_has_its_share_of_the_streams_and_services_are_kept_some(
+    watch: Callable[[grpc.aio.Channel], Any],
+) -> None:
     async with (
-        serving([echo_service()], streams_in_flight=STREAMS) as server,
+        serving([bundle_service()], streams_in_flight=STREAMS) as server,
         member(server, "web") as first,
         member(server, "db") as second,
         server.channel(server.hierarchies.control.person("services/membership/one")) as service,
-        streams(first, STREAMS) as taken,
-        streams(second, STREAMS) as others,
+        streams(first, STREAMS, watch) as taken,
+        streams(second, STREAMS, watch) as others,
     ):
         assert len(taken) == STREAMS * 3 // 4
         assert len(others) == STREAMS // 8
-        told = await refused(watching(second).read())
+        told = await refused(watch(second).read())
         assert told.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert (await watching(service).read()).status == health_pb2.HealthCheckResponse.SERVING
+        assert await watch(service).read()
 
 
 @asynccontextmanager
