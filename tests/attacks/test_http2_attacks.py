@@ -28,10 +28,12 @@ from keyreeve import Context
 from keyreeve.ca.v1 import certificate_service_pb2 as certificate_pb
 from keyreeve.keys import make_csr, make_key
 from keyreeve.values import Name
+from keyreeve_ca.store.ports import CertificateFilter
 from support.attack_modes import ATTACKS, LIST, SIGN_ONE, SIGNING, burning, running_attack, running_flood
 from support.attack_table import SHOWN, Row
 from support.control_plane import CA, ControlPlane
 from support.http2_attacker import Seen
+from support.running_ca import OPERATOR, WORKLOAD, RunningCa, place_for_ca
 
 MOST_BYTES = 400 * 1024 * 1024
 KEY = make_key()
@@ -123,6 +125,35 @@ def test_an_attack_takes_bounded_memory_and_refuses_nobody_else(
     assert good.outcomes.keys() == {"answered"}
     assert attack.seen.connections > 0
     assert control_plane.run("status").code == 0
+
+
+@pytest.fixture(scope="module")
+def on_postgresql(request: pytest.FixtureRequest) -> Iterator[RunningCa]:
+    """A CA on PostgreSQL in this process."""
+    with place_for_ca("postgresql", request, started=True) as (directory, settings):
+        ca = RunningCa(settings, directory, workers=1)
+        ca.start()
+        try:
+            yield ca
+        finally:
+            ca.stop()
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", sorted(SIGNING))
+def test_bad_requests_for_certificates_stop_nobody_on_postgresql_either(on_postgresql: RunningCa, name: str) -> None:
+    ca = on_postgresql
+    attacker = ca.context(OPERATOR)
+    with (
+        GoodClient(ca.channel(WORKLOAD), SIGN_ONE, signing).calling() as good,
+        running_attack(name, attacker.endpoint("ca"), attacker, min(SECONDS, 1.0)) as attack,
+    ):
+        pass
+    assert good.outcomes.keys() == {"answered"}
+    assert attack.seen.statuses or attack.seen.ends, "it was told something"
+    if name != "batches":
+        wanted = CertificateFilter(caller=ca.identity(OPERATOR))
+        assert ca.read(lambda tx: tx.certificates(wanted, after=b"", limit=1)) == []
 
 
 @pytest.mark.faults
