@@ -160,6 +160,9 @@ def test_a_second_service_enrolls_serves_survives_a_kill_and_has_an_intact_audit
         assert (counted.state, counted.done) == (OperationState.SUCCEEDED, 27)
 
     machine.verify_audit()
+    killed = machine.pid(STATELESS)
+    os.kill(killed, signal.SIGKILL)
+    wait_for("another process without a database", lambda: machine.pid(STATELESS) != killed, 30)
     only = machine.call("ListItems", ListItemsRequest(), ListItemsResponse, STATELESS).items
     assert [item.name for item in only] == ["only"], "a service without a database serves, too"
     assert machine.run("doctor").code == 0

@@ -16,13 +16,14 @@ from keyreeve_chassis.database.opening import writing_database
 from keyreeve_chassis.guard.peers import PeerVerifier, TrustView
 from keyreeve_chassis.local_admin.client import ask
 from keyreeve_chassis.processes.lifecycle import system_clock
-from keyreeve_chassis.processes.solo import run_solo
+from keyreeve_chassis.processes.solo import NoStorage, RunningService, run_solo
 from keyreeve_chassis.rpc.health import Health, health_service
 from keyreeve_chassis.rpc.reflection import reflection_services
 from keyreeve_chassis.schema.migrating import drift
-from keyreeve_chassis.settings.sections import DatabaseServerSettings, DatabaseSettings
+from keyreeve_chassis.settings.sections import DatabaseServerSettings, DatabaseSettings, ServerSettings
 from keyreeve_chassis.settings.serving import ServingSettings
 from keyreeve_chassis.tls import ServerIdentity
+from support import stateless_service
 from support.access_matrix import caller_kinds, operators, walk
 from support.inventory_service.service import SCHEMA, SPEC, STORAGE
 from support.peer_certificates import TRUST_DOMAIN, Hierarchies
@@ -49,6 +50,19 @@ class TestIdentity:
     def jobs(self) -> tuple[()]:
         return ()
 
+    @asynccontextmanager
+    async def opened(self, *_: Any) -> AsyncIterator["TestIdentity"]:
+        """This identity, as `open_service_identity` gives one."""
+        yield self
+
+
+async def walk_all(identity: TestIdentity, running: RunningService) -> None:
+    """Call every method as every kind of caller."""
+    router = running.router.plus([health_service(Health(), roles=ALL_ROLES), *reflection_services([])])
+    verifier = PeerVerifier(identity.trust_view, system_clock, identity.revocations)
+    tried = await walk(f"127.0.0.1:{running.port}", router, identity.hierarchies, verifier)
+    assert tried == len(caller_kinds(identity.hierarchies)) * len(router.methods)
+
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> DatabaseServerSettings:
@@ -68,19 +82,20 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> DatabaseServerSe
 
 async def test_every_method_of_a_second_service_keeps_to_its_access_rule(settings: DatabaseServerSettings) -> None:
     identity = TestIdentity(Hierarchies.make(), KnownRevocations())
-
-    @asynccontextmanager
-    async def open_identity(*_: Any) -> AsyncIterator[TestIdentity]:
-        yield identity
-
-    async with run_solo(SPEC, settings, STORAGE, open_identity) as running:
-        router = running.router.plus([health_service(Health(), roles=ALL_ROLES), *reflection_services([])])
-        verifier = PeerVerifier(identity.trust_view, system_clock, identity.revocations)
-        tried = await walk(f"127.0.0.1:{running.port}", router, identity.hierarchies, verifier)
+    async with run_solo(SPEC, settings, STORAGE, identity.opened) as running:
+        await walk_all(identity, running)
         found = await ask(settings.coordinator_socket, "check", None)
-    assert tried == len(caller_kinds(identity.hierarchies)) * len(router.methods)
     assert all(finding["ok"] for finding in found), found
     assert {finding["check"] for finding in found} >= {"files", "database"}
+
+
+async def test_every_method_of_a_service_without_a_database_keeps_to_its_access_rule(tmp_path: Path) -> None:
+    identity = TestIdentity(Hierarchies.make(), KnownRevocations())
+    settings = ServerSettings(
+        trust_domain=TRUST_DOMAIN, state_directory=tmp_path / "state", listen=ServingSettings(health_port=None)
+    )
+    async with run_solo(stateless_service.SPEC, settings, NoStorage(), identity.opened) as running:
+        await walk_all(identity, running)
 
 
 def test_the_migrations_of_a_second_service_create_its_tables_exactly(settings: DatabaseServerSettings) -> None:
