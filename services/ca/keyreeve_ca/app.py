@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from keyreeve.audit.v1 import audit_service_pb2
 from keyreeve.ca.v1 import (
     authority_service_pb2,
     certificate_service_pb2,
@@ -24,7 +23,6 @@ from keyreeve.ca.v1 import (
     profile_service_pb2,
     trust_service_pb2,
 )
-from keyreeve.operations.v1 import operation_service_pb2
 from keyreeve_ca.authorities import servicer as authority_servicer
 from keyreeve_ca.authorities.service import Authorities
 from keyreeve_ca.blocked_keys.service import KeyBlocking
@@ -71,12 +69,11 @@ from keyreeve_ca.store.sql import CaStore, store_on
 from keyreeve_ca.store.trust_tables import TRUST_TABLES
 from keyreeve_ca.trust import servicer as trust_servicer
 from keyreeve_ca.trust.service import CallerFeed
-from keyreeve_chassis.audit import servicer as audit_servicer
 from keyreeve_chassis.changes.shared_reads import SharedReads
 from keyreeve_chassis.changes.topics import Topics
 from keyreeve_chassis.database.binding import BindingFile, BindingMemory, BoundState, DatabaseBinding
-from keyreeve_chassis.database.engine import sqlite_release
-from keyreeve_chassis.database.opening import look_at_database, look_at_sqlite, place_of
+from keyreeve_chassis.database.opening import place_of
+from keyreeve_chassis.database.storage import database_services, look_at_service
 from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.guard.paging import Pages, PageTokens
 from keyreeve_chassis.guard.router import ServedService
@@ -86,9 +83,7 @@ from keyreeve_chassis.keys.sealed import FailpointKeyStore, SealedKeyStore, read
 from keyreeve_chassis.kubernetes.api_server import ApiAccess, BlockingApi
 from keyreeve_chassis.kubernetes.binding_secret import BindingSecret
 from keyreeve_chassis.leases.leadership import Leadership
-from keyreeve_chassis.local_admin.findings import Finding, look_at_files
-from keyreeve_chassis.local_admin.transport import look_at_transport
-from keyreeve_chassis.operations import servicer as operation_servicer
+from keyreeve_chassis.local_admin.findings import Finding
 from keyreeve_chassis.operations.ports import OPERATIONS
 from keyreeve_chassis.operations.runner import OperationRunner
 from keyreeve_chassis.processes import failpoints, ipc
@@ -204,11 +199,6 @@ def services_of(
             authority_servicer.ACCESS,
         ),
         ServedService(
-            audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"],
-            audit_servicer.AuditServicer(base.audit, mutations, pages, partial(base.trust.examine, base.store)),
-            audit_servicer.ACCESS,
-        ),
-        ServedService(
             certificate_service_pb2.DESCRIPTOR.services_by_name["CertificateService"],
             certificate_servicer.CertificateServicer(
                 base.issuance,
@@ -224,13 +214,6 @@ def services_of(
                 RevocationWatches(SharedReads(base.store, base.topics, REVOCATIONS)),
             ),
             certificate_servicer.ACCESS,
-        ),
-        ServedService(
-            operation_service_pb2.DESCRIPTOR.services_by_name["OperationService"],
-            operation_servicer.OperationServicer(
-                base.store, mutations, pages, partial(base.topics.follower, OPERATIONS)
-            ),
-            operation_servicer.ACCESS,
         ),
         ServedService(
             profile_service_pb2.DESCRIPTOR.services_by_name["ProfileService"],
@@ -276,6 +259,7 @@ def services_of(
             trust_servicer.TrustServicer(feed, mutations, base.settings.trust_domain),
             trust_servicer.ACCESS,
         ),
+        *database_services(base.audit, base.store, pages, base.topics, base.trust),
     ]
 
 
@@ -357,12 +341,7 @@ def look(settings: CaSettings) -> list[Finding]:
         keystore = partial(open_keystore, settings)
         return control_plane_findings(store, binding, keystore, settings.trust_domain, system_clock)
 
-    return [
-        *look_at_files(private, mounted=settings.keys.mounted),
-        *look_at_transport(settings.listen.connections),
-        *look_at_sqlite(settings, sqlite_release()),
-        *look_at_database(settings, SCHEMA, binding, in_database),
-    ]
+    return look_at_service(settings, SCHEMA, binding, private, in_database)
 
 
 def remove(settings: CaSettings) -> list[str]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from keyreeve.errors import StoreUnavailable
 from keyreeve_ca.app import (
     authorities_of,
     binding_of,
@@ -57,11 +56,9 @@ from keyreeve_chassis.audit.leader import Leader
 from keyreeve_chassis.audit.recording import Recorder
 from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.changes.over_ipc import CHANGES, ChangesHandler
-from keyreeve_chassis.changes.over_postgresql import PostgresqlChanges
 from keyreeve_chassis.changes.topics import POLL_SECONDS, Topics
 from keyreeve_chassis.database.opening import direct_engine, first_start_lock, reading_database, writing_database
-from keyreeve_chassis.database.transactions import Database, store_errors
-from keyreeve_chassis.database.writers import LEASE_SECONDS
+from keyreeve_chassis.database.storage import end_chains, migrate_database, own_database, postgresql_jobs
 from keyreeve_chassis.guard.forwarding import FORWARD, ForwardedCalls, ForwardedStreams
 from keyreeve_chassis.guard.router import Router
 from keyreeve_chassis.keys.ports import KeyStore
@@ -78,7 +75,6 @@ from keyreeve_chassis.processes.lifecycle import (
     system_clock,
     until_told,
 )
-from keyreeve_chassis.schema import revisions
 from keyreeve_chassis.trust_tables.seals import Seals
 
 log = logging.getLogger(__name__)
@@ -88,7 +84,7 @@ def migrate(settings: CaSettings, *, expand: bool = False) -> None:
     """Migrate the database to this release's schema; see `Migrations.migrate`."""
     private_directory(settings.state_directory)
     with writing_database(settings, SCHEMA) as database:
-        _upgrade(settings, database, expand=expand)
+        migrate_database(settings, SCHEMA, database, expand=expand)
 
 
 async def coordinator(settings: CaSettings) -> None:
@@ -119,7 +115,9 @@ async def run_coordinator(
     recalled = (binding := binding_of(settings)).recall()
     async with AsyncExitStack() as stack:
         topics = Topics(notified=settings.sqlite_file is not None)
-        database = await _own_database(settings, partial(binding.check, None, recalled), stack, topics)
+        database = await own_database(
+            settings, SCHEMA, partial(binding.check, None, recalled), topics, stack, fresh_plans=True
+        )
         reader = database if settings.sqlite_file is None else stack.enter_context(reading_database(settings, SCHEMA))
         worker_id = new_worker_id(settings, "coordinator")
         control_plane = await store_of(reader, None, now).read(lambda tx: tx.control_plane())
@@ -145,7 +143,7 @@ async def run_coordinator(
             ).run()
         await base.live.reload()
         leader = Leader.of(audit_log, await audit_log.signer(keystore), now, settings)
-        stack.push_async_callback(_end_audit, leader, store.close_chains, ledger)
+        stack.push_async_callback(end_chains, store.close_chains, ledger.close_chain, leader.sign)
         feeding = SinkFeeding.of(audit_log, settings, topics)
         background = await _background(base, ledger, leader, feeding, stack)
         trust_root = await trust_root_of(store)
@@ -197,33 +195,6 @@ def _ticket_signer(base: CaContext) -> ServingCertificate:
     return ServingCertificate(base.issuance, base.live.current, base.live.changed_since, instance, base.now)
 
 
-async def _own_database(
-    settings: CaSettings, check_empty: Callable[[], None], stack: AsyncExitStack, topics: Topics
-) -> Database:
-    """Open the database for writing, at this release's schema.
-
-    `check_empty` raises instead of a database being created where the state directory belongs to another one.
-    """
-    if settings.sqlite_file is not None and not settings.sqlite_file.exists():
-        check_empty()
-    database = stack.enter_context(writing_database(settings, SCHEMA, fresh_plans=True, announce=topics.announce))
-    with store_errors():
-        revision = revisions.current_revision(database.engine, SCHEMA)
-    if revision is None:
-        check_empty()
-    if settings.database.migrate == "auto" and (revision is None or revision < SCHEMA.newest):
-        await asyncio.to_thread(_upgrade, settings, database)
-    revisions.check_version(database.engine, SCHEMA)
-    return database
-
-
-def _upgrade(settings: CaSettings, database: Database, *, expand: bool = False) -> None:
-    from keyreeve_chassis.schema import migrating  # Alembic takes 11 MiB, and is rarely needed
-
-    with direct_engine(settings, SCHEMA, database) as direct:
-        migrating.upgrade(direct, SCHEMA, expand=expand)
-
-
 async def _serve_http(base: CaContext, linter: Linter, stack: AsyncExitStack) -> int | None:
     """The plain-HTTP listener, where there is one; its port."""
     settings = base.settings.http
@@ -260,16 +231,6 @@ async def _record(
     append: Callable[[Sequence[bytes]], Awaitable[None]], payload: Sequence[bytes], _connection: ipc.Connection
 ) -> None:
     await append(payload)
-
-
-async def _end_audit(leader: Leader, close_chains: Callable[[], Awaitable[None]], ledger: CoordinatorLedger) -> None:
-    """End the coordinator's audit chains, and sign a last checkpoint."""
-    try:
-        await close_chains()
-        await ledger.close_chain()
-        await leader.sign()
-    except StoreUnavailable as unavailable:
-        log.warning("the audit chains could not be closed: %s", unavailable)
 
 
 def _first_keystore(settings: CaSettings, control_plane: ControlPlaneState | None) -> KeyStore:
@@ -338,10 +299,7 @@ async def _background(
     if base.settings.sqlite_file is None:
         database = leader.log.writer
         assert database is not None, "the coordinator writes"
-        jobs += [
-            every(LEASE_SECONDS, leader.log.abandon_orphans),
-            PostgresqlChanges(topics, database, base.settings.direct_url).follow(),
-        ]
+        jobs += postgresql_jobs(base.settings, database, leader.log, topics)
     background = run_tasks(stack, jobs)
     stack.push_async_callback(base.issuance.close_blocks)
     return background

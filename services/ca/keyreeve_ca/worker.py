@@ -40,6 +40,7 @@ from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.changes.over_ipc import CoordinatorChanges
 from keyreeve_chassis.changes.topics import Topics
 from keyreeve_chassis.database.opening import reading_database, writing_database
+from keyreeve_chassis.database.storage import end_chains
 from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.guard.forwarding import CallForwarder
 from keyreeve_chassis.guard.peers import PeerVerifier
@@ -90,7 +91,7 @@ async def run_worker(
         database, writer, ledger, client = _durable(settings, worker_id, topics, Seals.of(keystore), stack)
         store = store_of(database, writer, now, worker_id, seals=Seals.of(keystore))
         if writer is not None:
-            stack.push_async_callback(_end_chains, store.close_chains, ledger)
+            stack.push_async_callback(end_chains, store.close_chains, ledger.close_chain)
         recorder = Recorder(store.append_audit if client is None else partial(send_records, client))
         coordinator = _coordinator(settings, stack)
         gate = SinkGate(coordinator) if settings.audit.sink_required else None
@@ -212,15 +213,6 @@ def _coordinator(settings: CaSettings, stack: AsyncExitStack) -> ipc.Client:
     client = ipc.Client(settings.coordinator_socket)
     stack.push_async_callback(client.close)
     return client
-
-
-async def _end_chains(close_chains: Callable[[], Awaitable[None]], ledger: ProcessLedger) -> None:
-    """End this process's audit chains; the coordinator's next checkpoint covers that."""
-    try:
-        await close_chains()
-        await ledger.close_chain()
-    except StoreUnavailable as unavailable:
-        log.warning("the audit chains could not be closed: %s", unavailable)
 
 
 def _server_identity(own: ServingCertificate, live: LiveSnapshot) -> ServerIdentity:

@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import zlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection
@@ -34,6 +35,7 @@ from keyreeve_chassis.database.opening import (
     reading_database,
     writing_database,
 )
+from keyreeve_chassis.database.ports import Store
 from keyreeve_chassis.database.service_transaction import ServiceState, ServiceTransaction, lock_service
 from keyreeve_chassis.database.store import MakeTransaction, SqlStore
 from keyreeve_chassis.database.transactions import Database, register_failpoints, store_errors
@@ -115,7 +117,7 @@ class DatabaseStorage(Generic[S, TxT]):
     def migrate(self, settings: S, *, expand: bool = False) -> None:
         """See `Migrations.migrate`."""
         with writing_database(settings, self.schema) as database:
-            self._upgrade(settings, database, expand=expand)
+            migrate_database(settings, self.schema, database, expand=expand)
 
     def remove(self, settings: S) -> list[str]:
         """See `Migrations.remove`."""
@@ -134,12 +136,7 @@ class DatabaseStorage(Generic[S, TxT]):
         """
         binding = DatabaseBinding(BindingFile(settings.state_directory / "database.json"), place_of(settings))
         private = ((settings.state_directory, 0o700), (settings.kek_file, 0o600))
-        return [
-            *look_at_files(private, mounted=settings.keys.mounted),
-            *look_at_transport(settings.listen.connections),
-            *look_at_sqlite(settings, sqlite_release()),
-            *look_at_database(settings, self.schema, binding, inside),
-        ]
+        return look_at_service(settings, self.schema, binding, private, inside)
 
     @asynccontextmanager
     async def open(self, settings: S, *, now: Callable[[], int], process: str) -> AsyncIterator[OpenStorage[S]]:
@@ -148,7 +145,7 @@ class DatabaseStorage(Generic[S, TxT]):
         recalled = binding.recall()
         async with AsyncExitStack() as stack:
             topics = Topics(notified=settings.sqlite_file is not None)
-            database = await self._own_database(settings, partial(binding.check, None, recalled), topics, stack)
+            database = await own_database(settings, self.schema, partial(binding.check, None, recalled), topics, stack)
             reader = database
             if database.is_sqlite:
                 reader = stack.enter_context(reading_database(settings, self.schema))
@@ -165,8 +162,7 @@ class DatabaseStorage(Generic[S, TxT]):
             if not database.is_sqlite:
                 jobs = [
                     await self._stay_alive(database, process, stack),
-                    every(LEASE_SECONDS, audit.abandon_orphans),
-                    PostgresqlChanges(topics, database, settings.direct_url).follow(),
+                    *postgresql_jobs(settings, database, audit, topics),
                 ]
             await audit.abandon_orphans()
             keystore = await self._first_start(settings, database, make_store, (binding, recalled), now)
@@ -174,28 +170,13 @@ class DatabaseStorage(Generic[S, TxT]):
             watch = await self._watch(store)
             leader = Leader.of(audit, await audit.signer(keystore), now, settings)
             feeding = SinkFeeding.of(audit, settings, topics)
-            stack.push_async_callback(_end_chains, leader, store)
+            stack.push_async_callback(end_chains, store.close_chains, leader.sign)
             mutations, pages = Mutations(store), Pages(PageTokens(keystore.derive("page tokens")))
             jobs += [] if watch is None else [watch.run(store)]
             yield OpenStorage(
                 DatabaseContext(settings, now, store, mutations, pages, keystore, process, topics, watch),
                 store.append_audit,
-                [
-                    ServedService(
-                        audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"],
-                        audit_servicer.AuditServicer(
-                            audit, mutations, pages, None if watch is None else partial(watch.examine, store)
-                        ),
-                        audit_servicer.ACCESS,
-                    ),
-                    ServedService(
-                        operation_service_pb2.DESCRIPTOR.services_by_name["OperationService"],
-                        operation_servicer.OperationServicer(
-                            store, mutations, pages, partial(topics.follower, OPERATIONS)
-                        ),
-                        operation_servicer.ACCESS,
-                    ),
-                ],
+                database_services(audit, store, pages, topics, watch),
                 [*jobs, *leader.jobs(), feeding.follow(), show_operations(store)],
                 feeding.check,
                 {} if watch is None else self._local_handlers(settings, store, watch),
@@ -219,31 +200,6 @@ class DatabaseStorage(Generic[S, TxT]):
         return {
             RECOVER_TRUST_TABLES: recorded.handler(RECOVER_TRUST_TABLES, partial(recover_trust_tables, store, watch))
         }
-
-    async def _own_database(
-        self, settings: S, check_empty: Callable[[], None], topics: Topics, stack: AsyncExitStack
-    ) -> Database:
-        """Open the database for writing, at this release's schema.
-
-        `check_empty` raises instead of a database being created where the state directory belongs to another one.
-        """
-        if settings.sqlite_file is not None and not settings.sqlite_file.exists():
-            check_empty()
-        database = stack.enter_context(writing_database(settings, self.schema, announce=topics.announce))
-        with store_errors():
-            revision = revisions.current_revision(database.engine, self.schema)
-        if revision is None:
-            check_empty()
-        if settings.database.migrate == "auto" and (revision is None or revision < self.schema.newest):
-            await asyncio.to_thread(self._upgrade, settings, database)
-        revisions.check_version(database.engine, self.schema)
-        return database
-
-    def _upgrade(self, settings: S, database: Database, *, expand: bool = False) -> None:
-        from keyreeve_chassis.schema import migrating  # Alembic takes 11 MiB, and is rarely needed
-
-        with direct_engine(settings, self.schema, database) as direct:
-            migrating.upgrade(direct, self.schema, expand=expand)
 
     async def _first_start(
         self,
@@ -298,10 +254,97 @@ class DatabaseStorage(Generic[S, TxT]):
         return every(LEASE_SECONDS / 4, extend)
 
 
-async def _end_chains(leader: Leader, store: SqlStore[Any]) -> None:
-    """End the process's audit chains, and sign a last checkpoint."""
+def migrate_database(
+    settings: DatabaseServerSettings, schema: Schema, database: Database, *, expand: bool = False
+) -> None:
+    """Migrate an open database to this release's schema; see `Migrations.migrate`."""
+    from keyreeve_chassis.schema import migrating  # Alembic takes 11 MiB, and is rarely needed
+
+    with direct_engine(settings, schema, database) as direct:
+        migrating.upgrade(direct, schema, expand=expand)
+
+
+async def own_database(
+    settings: DatabaseServerSettings,
+    schema: Schema,
+    check_empty: Callable[[], None],
+    topics: Topics,
+    stack: AsyncExitStack,
+    *,
+    fresh_plans: bool = False,
+) -> Database:
+    """Open the database for writing, at this release's schema.
+
+    `check_empty` raises instead of a database being created where the state directory belongs to another one.
+    """
+    if settings.sqlite_file is not None and not settings.sqlite_file.exists():
+        check_empty()
+    opened = writing_database(settings, schema, fresh_plans=fresh_plans, announce=topics.announce)
+    database = stack.enter_context(opened)
+    with store_errors():
+        revision = revisions.current_revision(database.engine, schema)
+    if revision is None:
+        check_empty()
+    if settings.database.migrate == "auto" and (revision is None or revision < schema.newest):
+        await asyncio.to_thread(migrate_database, settings, schema, database)
+    revisions.check_version(database.engine, schema)
+    return database
+
+
+def postgresql_jobs(
+    settings: DatabaseServerSettings, database: Database, audit: SqlAuditLog, topics: Topics
+) -> list[Coroutine[Any, Any, None]]:
+    """What one process of each instance does on PostgreSQL for all."""
+    return [
+        every(LEASE_SECONDS, audit.abandon_orphans),
+        PostgresqlChanges(topics, database, settings.direct_url).follow(),
+    ]
+
+
+def database_services(
+    audit: SqlAuditLog,
+    store: Store[Any],
+    pages: Pages,
+    topics: Topics,
+    watch: TrustWatch | None,
+) -> list[ServedService]:
+    """What every service with a database serves: its audit log and its operations."""
+    mutations = Mutations(store)
+    altered = None if watch is None else partial(watch.examine, store)
+    return [
+        ServedService(
+            audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"],
+            audit_servicer.AuditServicer(audit, mutations, pages, altered),
+            audit_servicer.ACCESS,
+        ),
+        ServedService(
+            operation_service_pb2.DESCRIPTOR.services_by_name["OperationService"],
+            operation_servicer.OperationServicer(store, mutations, pages, partial(topics.follower, OPERATIONS)),
+            operation_servicer.ACCESS,
+        ),
+    ]
+
+
+def look_at_service(
+    settings: DatabaseServerSettings,
+    schema: Schema,
+    binding: DatabaseBinding,
+    private: Iterable[tuple[Path, int]],
+    inside: Callable[[Database], Iterator[Finding]],
+) -> list[Finding]:
+    """Check the private files (and their modes), the libraries, and the database; nothing is changed."""
+    return [
+        *look_at_files(private, mounted=settings.keys.mounted),
+        *look_at_transport(settings.listen.connections),
+        *look_at_sqlite(settings, sqlite_release()),
+        *look_at_database(settings, schema, binding, inside),
+    ]
+
+
+async def end_chains(*steps: Callable[[], Awaitable[object]]) -> None:
+    """End a process's audit chains, and where it leads sign a last checkpoint."""
     try:
-        await store.close_chains()
-        await leader.sign()
+        for step in steps:
+            await step()
     except StoreUnavailable as unavailable:
         log.warning("the audit chains could not be closed: %s", unavailable)
