@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: image chart-e2e help up down reset status test attacks faults-membership bench bench-vault bench-verbs bench-baselines faults interop servers fuzz golden-update lint format types proto check lock clean
+.PHONY: image chart-e2e help up down reset status test attacks faults-membership bench bench-vault bench-verbs bench-baselines faults faults-timed interop servers fuzz golden-update lint format types proto check lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,9 +26,13 @@ AT_ONCE ?= $(shell echo $$(($$(nproc) * 2)))
 test: $(VENV)/.dev ## run all tests except the faults, on SQLite and PostgreSQL (ARGS="-k name")
 	@$(BIN)/python -m pytest -n $(AT_ONCE) --dist worksteal $(ARGS)
 
+faults faults-timed: KILLED = $(if $(filter 1,$(KILLS)),,KEYREEVE_KILLS=$(or $(KILLS),20))
+faults faults-timed: SHORT = $(if $(filter 1,$(KILLS)), and not thorough)
 faults: $(VENV)/.dev ## run the fault tests, 20 kills on each database (KILLS=1: the short form that CI runs)
-	@$(if $(filter 1,$(KILLS)),,KEYREEVE_KILLS=$(or $(KILLS),20)) $(BIN)/python -m pytest -n $(AT_ONCE) --dist worksteal \
-		-m "faults$(if $(filter 1,$(KILLS)), and not thorough)" $(ARGS)
+	@$(KILLED) $(BIN)/python -m pytest -n $(AT_ONCE) --dist worksteal -m "faults and not timed$(SHORT)" $(ARGS)
+
+faults-timed: $(VENV)/.dev ## run the fault tests that have limits of time, one at a time (KILLS=1: the short form that CI runs)
+	@$(KILLED) $(BIN)/python -m pytest -m "faults and timed$(SHORT)" $(ARGS)
 
 faults-membership: $(VENV)/.dev ## kill every process at every failpoint of membership's changes, on both databases
 	@KEYREEVE_KILLS=$(or $(KILLS),1) KEYREEVE_ROTATION_EXAMPLES=200 KEYREEVE_CHANGES=50 KEYREEVE_AGENTS=10 \

@@ -88,8 +88,10 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # First, for the markers are what pytest selects by.
     for item in items:
-        if item.get_closest_marker("sqlite_first") and "postgresql" in item.name:
+        if item.get_closest_marker("timed") or (item.get_closest_marker("sqlite_first") and "postgresql" in item.name):
             item.add_marker("faults")
+        if any(database in item.name for mark in item.iter_markers("thorough_on") for database in mark.args):
+            item.add_marker("thorough")
 
 
 def pytest_collection_finish() -> None:

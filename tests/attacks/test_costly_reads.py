@@ -85,7 +85,7 @@ def sign_for(client: Client, seconds: float) -> list[SignedCertificate]:
     return signed
 
 
-@pytest.mark.sqlite_first
+@pytest.mark.timed
 @pytest.mark.parametrize("name", READS)
 def test_costly_reads_of_one_caller_stop_no_issuance_no_halt_and_no_revocation(own_ca: RunningCa, name: str) -> None:
     ca, good = own_ca, own_ca.client("operators/operator/good")

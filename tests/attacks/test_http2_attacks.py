@@ -94,7 +94,7 @@ def worst(control_plane: ControlPlane) -> int:
     return max(size for name, size in control_plane.memory().items() if name.startswith("worker"))
 
 
-@pytest.mark.faults
+@pytest.mark.timed
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_attack_takes_bounded_memory_and_refuses_nobody_else(
     attacked: tuple[ControlPlane, Context], name: str, attack_table: Callable[[Row], None]
@@ -176,7 +176,7 @@ def test_nonsense_from_anybody_fills_no_log(attacked: tuple[ControlPlane, Contex
     assert b'"exception"' not in written
 
 
-@pytest.mark.faults
+@pytest.mark.timed
 def test_floods_of_ocsp_from_many_addresses_stop_no_issuance(
     attacked: tuple[ControlPlane, Context], attack_table: Callable[[Row], None]
 ) -> None:

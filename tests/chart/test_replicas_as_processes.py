@@ -42,6 +42,8 @@ from support.waiting import wait_for
 
 ROUNDS = int(os.environ.get("KEYREEVE_KILLS", "1"))
 """Of replacing every replica, and of killing one of each service."""
+READY_SECONDS = 180.0
+"""A dozen processes start at once on two cores that other tests use, too."""
 STORES = ("ca", "membership", "credentials")
 ARRAY = "web"
 MEMBERS = ("web-1.members.test", "web-2.members.test")
@@ -92,14 +94,14 @@ class Installation:
         """Replace each replica as a rolling update does: the next one is ready before the old one stops."""
         for pod in self.cluster.replicas(service):
             made = self.cluster.schedule(service)
-            wait_for(f"the next replica of {service} is ready", made.ready)
+            wait_for(f"the next replica of {service} is ready", made.ready, READY_SECONDS)
             self.cluster.remove(pod)
 
     def kill(self, pod: Pod) -> None:
         """Kill a replica and start its container again, with what it kept in memory."""
         pod.kill()
         pod.start()
-        wait_for(f"the killed replica of {pod.service} is ready", pod.ready)
+        wait_for(f"the killed replica of {pod.service} is ready", pod.ready, READY_SECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +146,7 @@ def start(made: Cluster) -> None:
     wait_for("the CA has published its roots", made.bundle)
     pods += [made.schedule(service) for service in SERVICES[1:] for _ in range(2)]
     for pod in pods:
-        wait_for(f"a replica of {pod.service} is ready", pod.ready, 120)
+        wait_for(f"a replica of {pod.service} is ready", pod.ready, READY_SECONDS)
 
 
 def become_admin(made: Cluster, recovery: list[str], directory: Path) -> Context:

@@ -138,6 +138,7 @@ def own_secrets(search: Search, url: str) -> None:
         search.add_key(f"key {row.key_id}", store.unseal("key", row.key_id, row.sealed))
 
 
+@pytest.mark.thorough_on("sqlite")
 @pytest.mark.faults
 @pytest.mark.timeout(400)
 def test_no_secret_is_in_logs_audit_errors_metrics_traces_the_database_or_processes(

@@ -57,7 +57,7 @@ class Load:
                 self.ended.append(end)
 
 
-@pytest.mark.faults
+@pytest.mark.timed
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_nothing_is_dated_or_committed_after_a_halt_not_even_by_a_frozen_worker_that_wakes(
     kind: str, own_control_plane: ControlPlane, request: pytest.FixtureRequest

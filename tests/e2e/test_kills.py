@@ -25,6 +25,7 @@ BETWEEN = 40
 """Certificates to be acknowledged between two kills."""
 
 
+@pytest.mark.thorough_on("sqlite")
 @pytest.mark.faults
 @pytest.mark.timeout(60 + KILLS * 45)
 def test_nothing_acknowledged_is_missing_after_kills(

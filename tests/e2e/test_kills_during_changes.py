@@ -62,6 +62,7 @@ def world_on(database: str, program: "subprocess.Popen[str]") -> Iterator[tuple[
         yield stack.enter_context(watched_changes(ca, urls["membership"], names)), server
 
 
+@pytest.mark.thorough_on("postgresql")
 @pytest.mark.faults
 @pytest.mark.timeout(2400 if EVERY else 300)
 @pytest.mark.parametrize("database", VICTIMS)

@@ -65,6 +65,7 @@ class Callers:
         assert self.failures == []
 
 
+@pytest.mark.thorough_on("sqlite")
 @pytest.mark.faults
 @pytest.mark.timeout(400)
 def test_no_call_fails_while_workers_are_replaced(database: str, own_control_plane: ControlPlane) -> None:

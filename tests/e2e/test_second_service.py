@@ -170,6 +170,7 @@ def test_a_second_service_enrolls_serves_survives_a_kill_and_has_an_intact_audit
         assert pss(machine.pid(service)) <= LARGEST_PSS
 
 
+@pytest.mark.thorough_on("sqlite")
 def test_an_operator_who_is_removed_is_refused_by_the_second_service(machine: Machine) -> None:
     machine.up()
     token = machine.run("operator", "invite", "carl", "--role", "admin", "-q")
@@ -184,6 +185,7 @@ def test_an_operator_who_is_removed_is_refused_by_the_second_service(machine: Ma
     wait_for("a refusal", lambda: outcome(carl.items) in {"PEER_OPERATOR_UNKNOWN", "PEER_CERTIFICATE_REVOKED"}, 5)
 
 
+@pytest.mark.thorough_on("postgresql")
 @needs(FAKETIME)
 def test_after_a_month_asleep_up_lets_the_second_service_back_in(machine: Machine) -> None:
     machine.up()

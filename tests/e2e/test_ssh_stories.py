@@ -164,7 +164,7 @@ def test_a_connection_that_drops_during_an_upload_leaves_no_file(
     assert "big.crt" not in login.sftp("ls -1").stdout.splitlines()
 
 
-@pytest.mark.faults
+@pytest.mark.timed
 def test_two_hundred_logins_at_the_same_time_are_served(login: Login) -> None:
     command = login.argv("ssh", "operator@127.0.0.1", "pki list")
     at_once = [subprocess.Popen(command, **NOTHING) for _ in range(200)]

@@ -47,6 +47,7 @@ def checked(report: Any) -> None:
     }, report["checks"]
 
 
+@pytest.mark.thorough_on("postgresql")
 @pytest.mark.faults
 def test_a_bench_of_single_calls_measures_and_checks_itself(control_plane: ControlPlane) -> None:
     done = control_plane.run(
@@ -74,6 +75,7 @@ def test_a_bench_of_single_calls_measures_and_checks_itself(control_plane: Contr
     assert (report["cpu_us_per_certificate"]["database"] is not None) is (database == "postgresql")
 
 
+@pytest.mark.thorough_on("sqlite")
 @pytest.mark.faults
 def test_a_bench_of_batches_of_all_kinds_of_keys_fails_its_threshold(control_plane: ControlPlane) -> None:
     options = ("--batch", 20, "--in-flight", 4, "--keys", "mix", "--require", "batch>=100signing-limit")
@@ -84,6 +86,7 @@ def test_a_bench_of_batches_of_all_kinds_of_keys_fails_its_threshold(control_pla
     assert done.document["runs"][0]["certificates_by_second"][0] > 0
 
 
+@pytest.mark.thorough_on("sqlite")
 @pytest.mark.faults
 def test_killed_workers_cost_a_repeating_client_nothing(control_plane: ControlPlane, tmp_path: Path) -> None:
     file = tmp_path / "acknowledged"

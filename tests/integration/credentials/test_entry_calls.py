@@ -115,6 +115,7 @@ async def test_entries_of_an_owner_or_a_resource_are_deleted_and_never_all(
         assert [entry.owner async for entry in entries.list("sales")] == ["anonymous"]
 
 
+@pytest.mark.thorough_on("postgresql")
 @pytest.mark.sqlite_first
 async def test_every_method_keeps_to_its_access_rule(settings: CredentialsSettings, tmp_path: Path) -> None:
     async with running_vault(settings, tmp_path) as vault:

@@ -27,6 +27,7 @@ from support.ticket_matrix import walk_tickets_in_process
 ONE = Server("one.example.test", "127.0.0.1:5427", RELEASE, ("www.example.test",))
 
 
+@pytest.mark.thorough_on("postgresql")
 @pytest.mark.sqlite_first
 async def test_every_method_keeps_to_its_access_rule(membership: RunningMembership) -> None:
     identity = membership.identity

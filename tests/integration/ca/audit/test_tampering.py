@@ -132,6 +132,7 @@ def test_parts_of_a_long_log_can_be_verified_one_after_the_other(log):
     assert links == 13 * 22 + 2
 
 
+@pytest.mark.thorough_on("postgresql")
 @pytest.mark.faults
 @pytest.mark.timeout(600)
 def test_every_one_of_a_thousand_tamperings_is_found_or_lies_in_the_tail(log):

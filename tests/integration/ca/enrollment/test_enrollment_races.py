@@ -19,7 +19,7 @@ def both(ca: RunningCa) -> list[str]:
     return [address_of(ca, 0), address_of(ca, 1)]
 
 
-@pytest.mark.faults
+@pytest.mark.timed
 async def test_of_two_hundred_keys_with_one_token_one_is_certified(enrolling_ca: RunningCa) -> None:
     for _ in range(ROUNDS):
         token = await asyncio.to_thread(new_token, enrolling_ca)

@@ -151,6 +151,7 @@ async def test_one_coordinator_at_a_time_deletes(postgresql_database: CaDatabase
     assert await bench.stored() == []
 
 
+@pytest.mark.thorough_on("postgresql")
 @pytest.mark.faults
 async def test_a_pass_that_is_killed_at_any_commit_is_taken_up_by_the_next(ca_database: CaDatabase) -> None:
     bench = await CaBench.on(ca_database)
