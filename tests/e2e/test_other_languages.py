@@ -84,6 +84,7 @@ POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
       <configuration>
         <protoSourceRoot>{ROOT / "proto"}</protoSourceRoot>
         <protocArtifact>com.google.protobuf:protoc:{PROTOBUF_JAVA}:exe:${{os.detected.classifier}}</protocArtifact>
+        <includes><include>keyreeve/ca/v1/profile_service.proto</include></includes>
         <pluginId>grpc-java</pluginId>
         <pluginArtifact>io.grpc:protoc-gen-grpc-java:{GRPC_JAVA}:exe:${{os.detected.classifier}}</pluginArtifact>
       </configuration>
