@@ -96,7 +96,12 @@ class Membership:
             ),
             ServedService(
                 bundle_service_pb2.DESCRIPTOR.services_by_name["BundleService"],
-                bundle_servicer.BundleServicer(store, pages, SharedReads(store, context.topics, EPOCHS)),
+                bundle_servicer.BundleServicer(
+                    store,
+                    pages,
+                    SharedReads(store, context.topics, EPOCHS),
+                    SharedReads(store, context.topics, EPOCHS, MEMBERS),
+                ),
                 bundle_servicer.ACCESS,
             ),
             ServedService(

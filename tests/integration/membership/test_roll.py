@@ -1,5 +1,6 @@
 """The roll over real mutual TLS: servers alone, reports, epochs, certificates, and who may do what."""
 
+import asyncio
 import hashlib
 from contextlib import aclosing
 from dataclasses import replace
@@ -220,19 +221,29 @@ async def test_an_agent_looks_at_its_own_array_only(membership: RunningMembershi
     assert (await own.arrays.get(one.array)).member_count == 1
 
 
-async def test_an_agent_s_watch_of_the_bundle_ends_when_its_server_leaves_the_array(
+async def test_an_agent_s_streams_end_when_its_server_leaves_the_array_and_when_it_is_removed(
     membership: RunningMembership,
 ) -> None:
     one, two = await membership.array_of("one.example.test", "two.example.test")
-    admin = (await membership.client()).membership
-    async with aclosing(two.client.membership.bundles.watch(one.array)) as watch:
-        assert (await anext(watch)).epoch == 1
-        begun = await admin.arrays.detach(two.name)
-        await membership.until(begun.name, [one])
-        started = await admin.rotations.start(one.array, RotationKind.SCHEDULED)
-        await membership.until(started.operation, [one])
-        with pytest.raises(errors.AccessDenied):
-            await anext(watch)
+    admin, own = (await membership.client()).membership, two.client.membership
+
+    async def detach() -> None:
+        await membership.until((await admin.arrays.detach(two.name)).name, [one])
+
+    async def remove() -> None:
+        await admin.members.remove(two.name)
+
+    for leave in (detach, remove):
+        array = (await admin.members.get(two.name)).array
+        async with aclosing(own.bundles.watch(array)) as bundle, aclosing(own.members.watch(array=array)) as roll:
+            assert (await anext(bundle)).array == array
+            await anext(roll)
+            await leave()
+            async with asyncio.timeout(20):
+                with pytest.raises(errors.AccessDenied):
+                    await anext(bundle)
+                with pytest.raises(errors.AccessDenied):
+                    assert [update async for update in roll]
 
 
 async def test_a_request_for_another_name_gets_no_certificate(membership: RunningMembership) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from functools import partial
 
 from keyreeve.membership.v1 import bundle_service_pb2 as pb
 from keyreeve_chassis.changes.shared_reads import SharedReads
@@ -14,6 +13,7 @@ from keyreeve_membership.epochs.ports import Epoch
 from keyreeve_membership.messages import epoch_message
 from keyreeve_membership.roll.access import require_array_of
 from keyreeve_membership.roll.array_servicer import READERS
+from keyreeve_membership.roll.following import StreamOfArray
 from keyreeve_membership.roll.service import get_array
 from keyreeve_membership.store.ports import Transaction
 
@@ -40,6 +40,8 @@ class BundleServicer:
     pages: Pages
     streams: SharedReads[Transaction]
     """What the streams follow epochs with."""
+    roll: SharedReads[Transaction]
+    """What the streams follow the roll and epochs with."""
 
     async def GetBundle(self, request: pb.GetBundleRequest, call: Call) -> pb.Epoch:
         caller, array_id = caller_of(call), id_of(request.array, "arrays", "array")
@@ -72,13 +74,12 @@ class BundleServicer:
         )
 
     async def WatchBundle(self, request: pb.WatchBundleRequest, call: Call) -> AsyncIterator[pb.Epoch]:
-        array_id, sent, wait = id_of(request.array, "arrays", "array"), -1, self.streams.follower()
-        caller = caller_of(call)
+        array_id, sent, wait = id_of(request.array, "arrays", "array"), -1, self.roll.follower()
+        stream = StreamOfArray(caller_of(call), array_id, self.store, self.roll)
         while True:
+            await stream.require_array()
             newest = await self.streams.read(array_id, lambda tx: _newest(tx, array_id))
             if newest.epoch != sent:
-                # Not in the shared read: each caller has its own array.
-                await self.store.read(partial(require_array_of, caller=caller, array_id=array_id))
                 sent = newest.epoch
                 yield epoch_message(newest)
             await wait(_WATCH_SECONDS)

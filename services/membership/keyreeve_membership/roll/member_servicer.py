@@ -27,6 +27,7 @@ from keyreeve_membership.renewals.times import renewal_time
 from keyreeve_membership.roll import backups, names
 from keyreeve_membership.roll.access import require_agent_of, require_agent_of_primary, require_array_of
 from keyreeve_membership.roll.array_servicer import CHANGERS, READ, READERS
+from keyreeve_membership.roll.following import BATCH, changed_members
 from keyreeve_membership.roll.peer_requests import check_peer_request
 from keyreeve_membership.roll.ports import ArrayView, Member, PeerReach, Report
 from keyreeve_membership.roll.service import Roll, Server, get_array, get_member
@@ -63,8 +64,6 @@ ACCESS: AccessRules = through_gateways(
     "RemoveBackupPrimary",
 )
 _WATCH_SECONDS = 60.0
-_BATCH = 64
-"""Members in one message of a stream, which keeps its last one while it waits: one for each member of the array watches."""
 _MOST_PEERS = 1_000
 _LONGEST_COMMENT = 200
 
@@ -131,12 +130,12 @@ class MemberServicer:
         own = caller.id.path[-1] if caller.role is Role.MEMBER else None
         told = checked = False
         while True:
-            members, revision = await self.streams.read(after, partial(_changes, after))
+            members, revision = await self.streams.read(after, partial(changed_members, after))
             # The array that a server is in changes with its record alone.
             if not checked or any(one.name == own for one in members):
                 await self.store.read(partial(require_array_of, caller=caller, array_id=array_id))
                 checked = True
-            complete = len(members) < _BATCH
+            complete = len(members) < BATCH
             after = revision if complete else members[-1].revision
             sent = [one for one in members if _concerns(one, array_id)]
             if sent or (complete and not told):
@@ -278,11 +277,6 @@ class MemberServicer:
 
 def _backups(members: Sequence[Member]) -> pb.BackupPrimaries:
     return pb.BackupPrimaries(members=[one.resource for one in members])
-
-
-def _changes(after: int, tx: Transaction) -> tuple[Sequence[Member], int]:
-    """Members changed after a revision of the roll, and its newest."""
-    return tx.roll.changed(after, _BATCH), tx.roll.revision()
 
 
 def _concerns(member: Member, array_id: str) -> bool:
