@@ -15,7 +15,7 @@ from keyreeve import Client, errors
 from keyreeve.values import CrlReason, SignedCertificate, SignItem
 from keyreeve_ca.certificates.serials import SERIAL_BYTES
 from keyreeve_ca.revocation.known_revocations import LOOK_SECONDS
-from keyreeve_chassis.audit.log import SqlAuditLog
+from keyreeve_chassis.audit.log import SqlAuditLog, Verified
 from keyreeve_chassis.database.opening import READERS
 from support.running_ca import AUDITOR, MEMBER, OPERATOR, RunningCa, own_ca, quick_lint, server_csr, unique
 from support.waiting import wait_for
@@ -114,9 +114,10 @@ def test_a_read_whose_caller_gives_up_keeps_its_turn_and_no_second_thread_reads_
 ) -> None:
     ca, ended, begun = own_ca, threading.Event(), list[None]()
 
-    def work(*_: object) -> None:
+    def work(*_: object) -> Verified:
         begun.append(None)
         ended.wait(60)
+        return Verified(k=0, done=False, links=0, records=0, purged=0, tail_links=0, problems=())
 
     monkeypatch.setattr(SqlAuditLog, "verify", lambda log, *_: log.read(work))
     verify = ca.channel(AUDITOR).unary_unary(VERIFY)

@@ -12,7 +12,7 @@ from keyreeve.audit.v1 import audit_service_pb2 as pb
 from keyreeve.audit.verifying import Witnessed
 from keyreeve.errors import AuditRecordInvalid, AuditTampered, KeyreeveError
 from keyreeve.identity import ALL_ROLES, INNER_SERVICE_ROLES, OPERATOR_ROLES, Role
-from keyreeve_chassis.audit.log import SqlAuditLog
+from keyreeve_chassis.audit.log import SqlAuditLog, Verified
 from keyreeve_chassis.audit.reading import Found, SignedBody
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
 from keyreeve_chassis.guard.call import Call, caller_of, invalid, peer_of
@@ -100,11 +100,9 @@ class AuditServicer:
         if after:
             await self.log.signed(after)
         witnessed = [Witnessed(w.checkpoint, w.digest) for w in request.witnessed]
-        found = await self.costly.read(call, lambda: self.log.verify(after, _VERIFY_LINKS, witnessed))
+        found, altered = await self.costly.read(call, lambda: self._verify(after, witnessed))
         problems = [pb.AuditProblem(kind=p.kind, where=p.where, message=p.message) for p in found.problems]
-        if found.done and self.altered_tables is not None:
-            altered = await self.costly.read(call, self.altered_tables)
-            problems += [_altered(one) for one in altered]
+        problems += [pb.AuditProblem(kind="table", where=one.place, message=str(one.problem)) for one in altered]
         return pb.VerifyAuditChainResponse(
             checkpoint=found.k,
             done=found.done,
@@ -114,6 +112,13 @@ class AuditServicer:
             tail_links=found.tail_links,
             problems=problems[:_MOST_PROBLEMS],
         )
+
+    async def _verify(self, after: int, witnessed: Sequence[Witnessed]) -> tuple[Verified, Sequence[Alteration]]:
+        """Verify a part of the log, and with the last one the trust tables."""
+        found = await self.log.verify(after, _VERIFY_LINKS, witnessed)
+        if not found.done or self.altered_tables is None:
+            return found, ()
+        return found, await self.altered_tables()
 
     async def GetCheckpoint(self, request: pb.GetCheckpointRequest, call: Call) -> pb.SignedCheckpoint:
         signed = await self.log.signed(_number(request.checkpoint, "checkpoint"))
@@ -137,11 +142,6 @@ class AuditServicer:
             lambda _: pb.AppendVerbRecordResponse(),
             record=lambda results: head + records.tail(request.code, records.clean(request.reason), results),
         )
-
-
-def _altered(one: Alteration) -> pb.AuditProblem:
-    """A row or table that something other than the service has changed."""
-    return pb.AuditProblem(kind="table", where=one.place, message=str(one.problem))
 
 
 def _verb_head(request: pb.AppendVerbRecordRequest, call: Call) -> bytes:
