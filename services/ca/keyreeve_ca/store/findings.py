@@ -5,15 +5,14 @@ from datetime import UTC, datetime
 
 from keyreeve.values import AuthorityState
 from keyreeve_ca.halt.service import HaltState
-from keyreeve_ca.store.ports import ControlPlaneState
 from keyreeve_ca.store.sql import CaStore
 from keyreeve_chassis.database.binding import DatabaseBinding
-from keyreeve_chassis.keys.ports import KeyStore, KeyStoreError, verify_check_value
+from keyreeve_chassis.database.findings import key_finding, trust_table_finding
+from keyreeve_chassis.keys.ports import KeyStore
 from keyreeve_chassis.local_admin.findings import Finding
 from keyreeve_chassis.trust_tables.seals import Seals
 
 _DAY = 86_400
-_NAMED = 5
 
 
 def control_plane_findings(
@@ -34,12 +33,12 @@ def control_plane_findings(
     yield Finding(
         "control plane", ok, f"trust domain {control_plane.trust_domain}", "" if ok else "Set trust_domain back to it"
     )
-    kek = _kek(open_keystore, control_plane)
+    kek = key_finding(open_keystore, control_plane.key_check)
     yield kek
     if kek.ok:
         store = open_store(Seals.of(open_keystore()))
         yield _issuance(store.read_here(lambda tx: tx.halt.state()))
-        yield _trust_tables(store)
+        yield trust_table_finding(store.read_here(lambda tx: tx.trust.verify()), "ca")
     for authority in authorities:
         if authority.state is not AuthorityState.ACTIVE:
             continue
@@ -59,21 +58,3 @@ def _issuance(halt: HaltState) -> Finding:
     since = datetime.fromtimestamp(halt.halted_at or 0, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     message = f"halted since {since} by {halt.halted_by}: {halt.halt_reason}"
     return Finding("issuance", ok=False, message=message, fix="Resume it: keyreeve issuance resume")
-
-
-def _trust_tables(store: CaStore) -> Finding:
-    found = store.read_here(lambda tx: tx.trust.verify())
-    if not found:
-        return Finding("trust tables", ok=True, message="nothing but the service has changed them")
-    named = ", ".join(str(one) for one in found[:_NAMED])
-    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    fix = "Restore the database, or see and accept the difference: keyreeve recover trust-tables"
-    return Finding("trust tables", ok=False, message=f"altered: {named}{more}", fix=fix)
-
-
-def _kek(open_keystore: Callable[[], KeyStore], control_plane: ControlPlaneState) -> Finding:
-    try:
-        verify_check_value(open_keystore(), control_plane.key_check)
-    except KeyStoreError as wrong:
-        return Finding("key-encryption key", ok=False, message=wrong.message, fix=wrong.fix)
-    return Finding("key-encryption key", ok=True, message="it opens this database's keys")

@@ -26,6 +26,7 @@ from keyreeve_chassis.changes.over_postgresql import PostgresqlChanges
 from keyreeve_chassis.changes.topics import Topics
 from keyreeve_chassis.database.binding import BindingFile, BoundState, DatabaseBinding, Recalled
 from keyreeve_chassis.database.engine import sqlite_release
+from keyreeve_chassis.database.findings import key_finding, trust_table_finding
 from keyreeve_chassis.database.opening import (
     direct_engine,
     first_start_lock,
@@ -136,7 +137,27 @@ class DatabaseStorage(Generic[S, TxT]):
         """
         binding = DatabaseBinding(BindingFile(settings.state_directory / "database.json"), place_of(settings))
         private = ((settings.state_directory, 0o700), (settings.kek_file, 0o600))
-        return look_at_service(settings, self.schema, binding, private, inside)
+        return look_at_service(settings, self.schema, binding, private, partial(self._look_inside, settings, inside))
+
+    def _look_inside(
+        self, settings: S, further: Callable[[Database], Iterator[Finding]], database: Database
+    ) -> Iterator[Finding]:
+        """Check the key-encryption key, the trust tables, and what the service itself looks at."""
+        begin = partial(self._begin, now=0, writable=False)
+        state = database.read_here(lambda c: begin(c).service_state())
+        if state is not None:
+            open_keystore = partial(self._open_keystore, settings, first_start=False)
+            key = key_finding(open_keystore, state.key_check)
+            yield key
+            if key.ok and self.transaction.trust_tables is not None:
+                seals = Seals.of(open_keystore())
+                found = database.read_here(lambda c: begin(c, seals=seals).trust.verify())
+                yield trust_table_finding(found, self.schema.service)
+        yield from further(database)
+
+    def _open_keystore(self, settings: S, *, first_start: bool) -> KeyStore:
+        label = f"keyreeve-{self.schema.service}"
+        return open_key_store(settings.kek_file, label, mounted=settings.keys.mounted, first_start=first_start)
 
     @asynccontextmanager
     async def open(self, settings: S, *, now: Callable[[], int], process: str) -> AsyncIterator[OpenStorage[S]]:
@@ -211,14 +232,11 @@ class DatabaseStorage(Generic[S, TxT]):
     ) -> KeyStore:
         """Initialize the database, or check that it is the same one; return the service's key store."""
         binding, recalled = bound
-        label = f"keyreeve-{self.schema.service}"
         with direct_engine(settings, self.schema, database) as direct, first_start_lock(direct, self.schema):
             has_trust_tables = self.transaction.trust_tables is not None
             state = await make_store(self._begin).read(lambda tx: tx.service_state())
             binding.check(None if state is None else state.bound, recalled)
-            keystore = open_key_store(
-                settings.kek_file, label, mounted=settings.keys.mounted, first_start=state is None
-            )
+            keystore = self._open_keystore(settings, first_start=state is None)
             store = make_store(partial(self._begin, seals=Seals.of(keystore)))
             if state is None:
                 check = make_check_value(keystore, sealed_tables=has_trust_tables)
