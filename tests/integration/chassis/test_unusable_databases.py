@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from keyreeve_ca.store.schema import SCHEMA
+from keyreeve_chassis.database.engine import postgresql
 from keyreeve_chassis.database.opening import place_of, writing_database
+from keyreeve_chassis.database.transactions import Database, ServerTakesNoWrites
 from keyreeve_chassis.processes.refusals import StartRefused
 from keyreeve_chassis.settings.sections import DatabaseServerSettings
 from support.postgres import Server, standby_server
@@ -94,6 +97,7 @@ def test_of_several_hosts_the_primary_is_taken(standby: Server, postgresql_serve
     user = "keyreeve"
     hosts = (standby.directory, postgresql_server.directory)
     for url in (
+        f"host={hosts[0]},{hosts[1]} user={user} dbname=postgres",
         f"postgresql://{user}@/postgres?host={hosts[0]},{hosts[1]}&target_session_attrs=read-write",
         f"postgresql://{user}@/postgres?host={hosts[0]}&host={hosts[1]}&target_session_attrs=read-write",
         f"host={hosts[0]},{hosts[1]} user={user} dbname=postgres target_session_attrs=read-write",
@@ -103,7 +107,6 @@ def test_of_several_hosts_the_primary_is_taken(standby: Server, postgresql_serve
             database.engine.connect() as connection,
         ):
             assert connection.execute(text("SELECT pg_is_in_recovery()")).scalar_one() is False
-    assert "is a standby" in refusal(f"host={hosts[0]},{hosts[1]} user={user} dbname=postgres", tmp_path)
 
 
 def test_no_host_that_takes_writes_is_waited_for(standby: Server, tmp_path: Path) -> None:
@@ -115,6 +118,12 @@ def test_no_host_that_takes_writes_is_waited_for(standby: Server, tmp_path: Path
         database.engine.connect(),
     ):
         pass
+
+
+def test_a_new_connection_never_reads_from_a_standby(standby: Server) -> None:
+    engine = postgresql(standby.url("postgres"), schema="public", application_name="test", connections=1)
+    with closing(Database(engine, service="inventory", threads=1)) as database, pytest.raises(ServerTakesNoWrites):
+        database.read_here(lambda connection: connection.execute(text("SELECT 1")).scalar())
 
 
 def test_a_url_of_no_known_form_is_refused_without_repeating_it(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Statements that need no answer before the next go out together (pipeline mode), 
 
 import asyncio
 from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -39,7 +40,7 @@ from keyreeve_chassis.audit.sql import cursor_of
 from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.database.writers import (
     LEASE_SECONDS,
-    WriterExpired,
+    LeaseKeeping,
     database_seconds,
     extend_writer,
     is_writer_alive,
@@ -135,8 +136,9 @@ class PostgresqlLedger:
         await self.register_worker(self._worker_id, LEASE_SECONDS)
 
     def jobs(self) -> Sequence[Coroutine[Any, Any, None]]:
-        """Extend the lease; fails with `WriterExpired`."""
-        return (every(LEASE_SECONDS / 4, self._stay_alive),)
+        """Extend the lease; fails with `WriterExpired` or `PrimaryNotFound`."""
+        extend = partial(self.extend_worker, self._worker_id, LEASE_SECONDS)
+        return (every(LEASE_SECONDS / 4, LeaseKeeping(self._worker_id, extend)),)
 
     def upkeep(self) -> Sequence[Coroutine[Any, Any, None]]:
         """Void the blocks of processes whose lease has expired, and maintain the partitions."""
@@ -152,10 +154,6 @@ class PostgresqlLedger:
 
     async def disconnected(self, connection: Connection) -> None:
         """Nothing: blocks belong to leases, not to connections."""
-
-    async def _stay_alive(self) -> None:
-        if not await self.extend_worker(self._worker_id, LEASE_SECONDS):
-            raise WriterExpired(f"{self._worker_id} was not heard of for {LEASE_SECONDS} s; its blocks are void")
 
     async def register_worker(self, worker_id: str, lease_seconds: int) -> None:
         """Register a worker's lease, which `lease_block` demands; a worker id is used once."""

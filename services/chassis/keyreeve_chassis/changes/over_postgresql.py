@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from keyreeve.errors import StoreUnavailable
 from keyreeve_chassis.changes.topics import Topics
-from keyreeve_chassis.database.engine import postgresql_url
+from keyreeve_chassis.database.engine import postgresql_url, primary_only
 from keyreeve_chassis.database.transactions import Database, channel_of, notify
 
 ECHO_SECONDS = 5.0
@@ -87,6 +87,7 @@ class PostgresqlChanges:
         _, arguments = self.database.engine.dialect.create_connect_args(url)
         return {
             **arguments,
+            **primary_only(url),
             "application_name": f"keyreeve-{self.database.service}-changes",
             "connect_timeout": _CONNECT_SECONDS,
             "keepalives_idle": 10,

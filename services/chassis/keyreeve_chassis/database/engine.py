@@ -122,6 +122,14 @@ def postgresql_url(text: str) -> URL:
     )
 
 
+def primary_only(url: URL) -> dict[str, str]:
+    """Return what tells libpq to connect only to a server that takes writes; nothing if the URL itself says which.
+
+    A standby would answer reads with what was true when it fell behind, such as a list without the newest revocations.
+    """
+    return {} if "target_session_attrs" in url.query else {"target_session_attrs": "read-write"}
+
+
 def refuse_unverified(text: str) -> None:
     """Refuse a URL with which libpq would not verify the server's certificate and name. Raises `StartRefused`."""
     url = postgresql_url(text).set(drivername="postgresql")
@@ -170,8 +178,9 @@ def postgresql(
         if pooled
         else {"options": " ".join(f"-c {name}={_option(value)}" for name, value in settings.items())}
     )
+    made = url.set(drivername="postgresql+psycopg") if isinstance(url, URL) else postgresql_url(url)
     engine = create_engine(
-        url.set(drivername="postgresql+psycopg") if isinstance(url, URL) else postgresql_url(url),
+        made,
         isolation_level="READ COMMITTED",
         pool_size=connections,
         max_overflow=0,
@@ -179,6 +188,7 @@ def postgresql(
         pool_pre_ping=True,
         connect_args={
             **session,
+            **({} if pooled else primary_only(made)),
             "application_name": application_name,
             "connect_timeout": 5,
             "keepalives_idle": 10,

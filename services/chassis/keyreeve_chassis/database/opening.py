@@ -11,7 +11,7 @@ from sqlalchemy.exc import TimeoutError as NotOpenedInTime
 from keyreeve.errors import WrongDatabase
 from keyreeve_chassis.database import engine, locking
 from keyreeve_chassis.database.binding import DatabaseBinding
-from keyreeve_chassis.database.transactions import Database
+from keyreeve_chassis.database.transactions import READ_ONLY_SESSION, Database
 from keyreeve_chassis.local_admin.findings import Finding
 from keyreeve_chassis.processes.refusals import StartRefused
 from keyreeve_chassis.schema import revisions
@@ -149,6 +149,10 @@ _NEVER = (
 """Parts of libpq's messages for a connection that no further attempt can open."""
 
 
+_STANDBY = (
+    "the server of database.url is a standby, which takes no writes; name the primary, or all servers and "
+    "target_session_attrs=read-write"
+)
 _LOOK = text(
     "SELECT current_setting('server_encoding'), pg_is_in_recovery(), current_setting('max_connections')::int"
     " - current_setting('superuser_reserved_connections')::int"
@@ -173,6 +177,9 @@ def _refuse_unusable(made: Engine) -> ServerLimits | None:
         if any(part in said for part in _NEVER):
             made.dispose()
             raise locking.DatabaseRefused(f"PostgreSQL refuses the connection of database.url: {said}") from None
+        if READ_ONLY_SESSION in said and engine.primary_only(made.url):
+            made.dispose()
+            raise locking.DatabaseRefused(_STANDBY) from None
         return None
     except TypeError:
         encoding, is_standby = "SQL_ASCII", False  # SQLAlchemy's first look at it: psycopg has bytes for text there
@@ -180,10 +187,7 @@ def _refuse_unusable(made: Engine) -> ServerLimits | None:
     if encoding == "SQL_ASCII":
         problem = "the database's encoding is SQL_ASCII; create one with ENCODING 'UTF8' TEMPLATE template0"
     elif is_standby:
-        problem = (
-            "the server of database.url is a standby, which takes no writes; name the primary, or all servers and "
-            "target_session_attrs=read-write"
-        )
+        problem = _STANDBY
     if problem:
         made.dispose()
         raise locking.DatabaseRefused(problem)

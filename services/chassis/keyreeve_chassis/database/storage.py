@@ -42,7 +42,7 @@ from keyreeve_chassis.database.store import MakeTransaction, SqlStore
 from keyreeve_chassis.database.transactions import Database, register_failpoints, store_errors
 from keyreeve_chassis.database.writers import (
     LEASE_SECONDS,
-    WriterExpired,
+    LeaseKeeping,
     deregister_writer,
     extend_writer,
     register_writer,
@@ -264,12 +264,8 @@ class DatabaseStorage(Generic[S, TxT]):
         writers = self.transaction.tables.writers
         await database.write(lambda c: register_writer(c, writers, process))
         stack.push_async_callback(database.write, lambda c: deregister_writer(c, writers, process))
-
-        async def extend() -> None:
-            if not await database.write(lambda c: extend_writer(c, writers, process)):
-                raise WriterExpired(f"{process} was not heard of for {LEASE_SECONDS} s")
-
-        return every(LEASE_SECONDS / 4, extend)
+        keeping = LeaseKeeping(process, lambda: database.write(lambda c: extend_writer(c, writers, process)))
+        return every(LEASE_SECONDS / 4, keeping)
 
 
 def migrate_database(

@@ -21,6 +21,8 @@ from keyreeve_chassis.processes import failpoints
 
 T = TypeVar("T")
 
+READ_ONLY_SESSION = "session is read-only"
+"""Part of libpq's message where it was told to find a server that takes writes, and found another (`engine.primary_only`)."""
 _ATTEMPTS = 4
 _TOUCHED = "keyreeve touched topics"
 _SQLITE_ERROR = 1
@@ -31,6 +33,10 @@ def register_failpoints(service: str) -> None:
     """Register the two failpoints of the service's commits."""
     failpoints.register(f"{service}.commit.before", "A transaction is complete and not yet committed.")
     failpoints.register(f"{service}.commit.after", "A transaction is committed and its caller does not know yet.")
+
+
+class ServerTakesNoWrites(StoreUnavailable):
+    """The server that was reached is a standby, or set to be read-only."""
 
 
 @contextmanager
@@ -74,7 +80,7 @@ def store_errors() -> Iterator[None]:
     except (DBAPIError, psycopg.Error, sqlite3.Error) as error:
         cause = _cause(error)
         if _takes_no_writes(cause):
-            raise StoreUnavailable("the database server is a standby or read-only, and takes no writes") from error
+            raise ServerTakesNoWrites("the database server is a standby or read-only, and takes no writes") from error
         if isinstance(error, InterfaceError) or _is_the_databases(cause):
             raise StoreUnavailable("the database cannot be used now; nothing is known to have happened") from error
         raise
@@ -89,8 +95,10 @@ def _cause(error: BaseException) -> BaseException | None:
 
 
 def _takes_no_writes(cause: BaseException | None) -> bool:
-    """Whether PostgreSQL refused a write since it is a standby, as after a failover, or set to be read-only."""
-    return isinstance(cause, psycopg.errors.ReadOnlySqlTransaction)
+    """Whether a write, or a connection for writes, was refused by a server that is a standby or set to be read-only."""
+    if isinstance(cause, psycopg.errors.ReadOnlySqlTransaction):
+        return True
+    return isinstance(cause, psycopg.OperationalError) and READ_ONLY_SESSION in str(cause)
 
 
 def _is_the_databases(error: BaseException | None) -> bool:

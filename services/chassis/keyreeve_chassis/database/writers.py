@@ -3,14 +3,60 @@
 On SQLite there is one writing process, identified by the file's lock.
 """
 
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
 from sqlalchemy import BigInteger, Column, Connection, MetaData, Table, Text, delete, insert, select, text, update
+
+from keyreeve.errors import StoreUnavailable
+from keyreeve_chassis.database.transactions import ServerTakesNoWrites
 
 LEASE_SECONDS = 20
 """How long a process counts as alive after it was last heard of."""
+STANDBY_SECONDS = 60
+"""How long a process looks for the primary; a managed failover takes less."""
 
 
 class WriterExpired(Exception):
     """The database counts this process as dead; it ends, and its parent starts another."""
+
+
+class PrimaryNotFound(Exception):
+    """Every server that this process reached takes no writes; it ends, and is started again where another may be found."""
+
+
+@dataclass
+class LeaseKeeping:
+    """Extends a process's lease, and says when the process must end instead."""
+
+    process: str
+    extend: Callable[[], Awaitable[bool]]
+    """False when the lease has expired."""
+    clock: Callable[[], float] = time.monotonic
+    _standby_since: float | None = field(default=None, init=False)
+
+    async def __call__(self) -> None:
+        """Extend it once. Raises `WriterExpired`, `PrimaryNotFound`; `StoreUnavailable` for an attempt that may be repeated."""
+        try:
+            alive = await self.extend()
+        except ServerTakesNoWrites:
+            now = self.clock()
+            if self._standby_since is None:
+                self._standby_since = now
+            if now - self._standby_since >= STANDBY_SECONDS:
+                raise PrimaryNotFound(
+                    f"{self.process} has reached only servers that take no writes for {STANDBY_SECONDS} s: does database.url "
+                    "lead to the primary?"
+                ) from None
+            raise
+        except StoreUnavailable:
+            # No standby answered: nothing speaks against the way by which this process looks for the database.
+            self._standby_since = None
+            raise
+        self._standby_since = None
+        if not alive:
+            raise WriterExpired(f"{self.process} was not heard of for {LEASE_SECONDS} s; what it had leased is void")
 
 
 def writer_table(metadata: MetaData) -> Table:
