@@ -42,6 +42,7 @@ def upgrade(engine: Engine, schema: Schema, *, to: str = "head", expand: bool = 
         try:
             with engine.connect() as connection:
                 _run(connection, schema, to)
+                _note_what_works(connection, schema)
         finally:
             _turn_foreign_keys(engine, "ON")
         return
@@ -102,7 +103,10 @@ def _note_what_works(connection: Connection, schema: Schema) -> None:
     revision = int(connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}")) or 0)  # noqa: S608
     expanded = revision <= schema.newest - schema.removing
     works_from = schema.works_from if expanded and schema.works_from is not None else schema.newest
-    connection.execute(text(f"COMMENT ON TABLE {VERSION_TABLE} IS '{NOTE}{works_from}'"))
+    if connection.dialect.name == "sqlite":
+        connection.execute(text(f"PRAGMA user_version = {works_from}"))
+    else:
+        connection.execute(text(f"COMMENT ON TABLE {VERSION_TABLE} IS '{NOTE}{works_from}'"))
     connection.commit()
 
 

@@ -10,7 +10,10 @@ from keyreeve_chassis.database.locking import DatabaseRefused
 VERSION_TABLE = "alembic_version"
 """Where Alembic keeps the revision, in its one column `version_num`."""
 NOTE = "works with releases from revision "
-"""PostgreSQL's comment on that table, before a number: what an older release cannot know of a schema that is newer than itself."""
+"""PostgreSQL's comment on that table, before a number: what an older release cannot know of a schema that is newer than itself.
+
+In SQLite the number is `PRAGMA user_version`.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +68,10 @@ def check_version(engine: Engine, schema: Schema) -> int:
 
 def _works_with(engine: Engine, schema: Schema) -> bool:
     """Whether the newer release that migrated the database has noted that this release works with it."""
-    if engine.dialect.name != "postgresql":
-        return False
     with engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            works_from: int = connection.scalar(text("PRAGMA user_version")) or 0
+            return 0 < works_from <= schema.newest
         name_default_schema(connection, schema.name)
         noted: str | None = connection.scalar(
             text(f"SELECT obj_description(to_regclass('{VERSION_TABLE}'), 'pg_class')")

@@ -8,7 +8,7 @@ import pytest
 
 from keyreeve.values import CrlReason
 from keyreeve_ca.store.schema import SCHEMA
-from keyreeve_chassis.database.engine import postgresql
+from keyreeve_chassis.database.engine import postgresql, sqlite_writer
 from keyreeve_chassis.database.locking import DatabaseRefused
 from keyreeve_chassis.schema.migrating import upgrade
 from keyreeve_chassis.schema.revisions import Schema
@@ -39,8 +39,13 @@ def next_release(directory: Path, *, works_from: int | None = SCHEMA.newest) -> 
 
 def migrate(ca: RunningCa, schema: Schema, *, expand: bool) -> None:
     """What the next release's migration Job does."""
+    path = ca.settings.sqlite_file
     url = ca.settings.database.url.get_secret_value()
-    engine = postgresql(url, schema=SCHEMA.name, application_name="next", connections=1)
+    engine = (
+        postgresql(url, schema=SCHEMA.name, application_name="next", connections=1)
+        if path is None
+        else sqlite_writer(path)
+    )
     upgrade(engine, schema, expand=expand)
     engine.dispose()
 
@@ -54,15 +59,18 @@ def work(ca: RunningCa) -> None:
     ca.client(ADMIN).issuance.resume("it is over")
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_it_goes_on_and_starts_again_on_an_expanded_schema_and_not_on_one_that_lacks_what_it_needs(
-    request: pytest.FixtureRequest, tmp_path: Path
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     following = next_release(tmp_path)
-    with running("postgresql", request, workers=1) as ca:
+    with running(kind, request, workers=1) as ca:
         work(ca)
-        migrate(ca, following, expand=True)
-        work(ca)
+        if kind == "postgresql":  # an SQLite file has one writer, so that its service is stopped for a migration
+            migrate(ca, following, expand=True)
+            work(ca)
         ca.stop()
+        migrate(ca, following, expand=True)
         again = RunningCa(ca.settings, ca.directory, workers=1)
         again.start()
         try:
@@ -74,10 +82,11 @@ def test_it_goes_on_and_starts_again_on_an_expanded_schema_and_not_on_one_that_l
             ca.start()
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_an_expanded_schema_of_a_release_that_does_not_work_with_this_one_is_refused(
-    request: pytest.FixtureRequest, tmp_path: Path
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    with running("postgresql", request, workers=1) as ca:
+    with running(kind, request, workers=1) as ca:
         ca.stop()
         migrate(ca, next_release(tmp_path, works_from=None), expand=True)
         with pytest.raises(DatabaseRefused, match="a newer release has migrated it"):
