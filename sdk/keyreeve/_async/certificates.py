@@ -256,10 +256,11 @@ class CertificateClient:
         requester: str | None = None,
         state: CertificateState | None = None,
         expires_before: datetime | None = None,
+        newest_first: bool = False,
         page_size: int = 100,
         timeout: float | None = None,
     ) -> AsyncGenerator[Certificate, None]:
-        """Iterate over the certificates that match every filter, by serial number.
+        """Iterate over the certificates that match every filter, by serial number or from the newest on.
 
         Pages are fetched as needed.
 
@@ -272,6 +273,7 @@ class CertificateClient:
             identity=identity or "",
             requester=requester or "",
             expire_before_time=wire.to_timestamp(expires_before, "expires_before"),
+            newest_first=newest_first,
         )
         if state is not None:
             request.state = wire.to_number(wire.CERTIFICATE_STATES, state, "state")

@@ -225,11 +225,13 @@ def test_list_passes_its_filters_on_and_stops_at_the_limit(fake: FakeCa, run: Ru
     rows = [pb.Certificate(name=f"certificates/{n:032x}", identity=f"{n}.example.test") for n in range(5)]
     for row in rows:
         row.state = pb.CERTIFICATE_STATE_VALID
-    fake.answer("ListCertificates", pb.ListCertificatesResponse(certificates=rows))
+    fake.answer("ListCertificates", pb.ListCertificatesResponse(certificates=rows[::-1], next_page_token="more"))
     done = run("cert", "list", "--profile", "server", "--state", "valid", "--limit", "3", "--quiet")
     assert done.out.split() == [f"{n:032x}" for n in (4, 3, 2)], "the newest"
     request = fake.received[0].request
     assert (request.profile, request.state) == ("profiles/server", pb.CERTIFICATE_STATE_VALID)
+    assert request.newest_first
+    assert len(fake.received) == 1, "no page more than needed"
 
 
 def test_renew_replaces_key_and_certificate_of_a_directory(fake: FakeCa, run: Run, tmp_path: Path) -> None:

@@ -692,6 +692,7 @@ class ListCertificatesRequest(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     EXPIRE_BEFORE_TIME_FIELD_NUMBER: _builtins.int
     REQUESTER_FIELD_NUMBER: _builtins.int
+    NEWEST_FIRST_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Optional. Maximum number of results: default 50, at most 500."""
     page_token: _builtins.str
@@ -708,6 +709,10 @@ class ListCertificatesRequest(_message.Message):
     """Optional. Requested by this SPIFFE ID; a certificate that was enrolled with a token counts as requested by its creator.
     Workloads see only those that they requested themselves.
     """
+    newest_first: _builtins.bool
+    """Optional. In order of issuance, from the newest. Default: in order of serial number, which finds the certificates of an
+    `identity`, or those that are revoked, with less work.
+    """
     @_builtins.property
     def expire_before_time(self) -> _timestamp_pb2.Timestamp:
         """Optional. Expiring before this time."""
@@ -723,10 +728,11 @@ class ListCertificatesRequest(_message.Message):
         state: Global___CertificateState.ValueType = ...,
         expire_before_time: _timestamp_pb2.Timestamp | None = ...,
         requester: _builtins.str = ...,
+        newest_first: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_before_time", b"expire_before_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "expire_before_time", b"expire_before_time", "identity", b"identity", "page_size", b"page_size", "page_token", b"page_token", "profile", b"profile", "requester", b"requester", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "expire_before_time", b"expire_before_time", "identity", b"identity", "newest_first", b"newest_first", "page_size", b"page_size", "page_token", b"page_token", "profile", b"profile", "requester", b"requester", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -744,7 +750,7 @@ class ListCertificatesResponse(_message.Message):
     """Empty on the last page."""
     @_builtins.property
     def certificates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Certificate]:
-        """In order of serial number."""
+        """In order of serial number, or with `newest_first` of issuance."""
 
     def __init__(
         self,

@@ -168,9 +168,9 @@ class CertificateServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListCertificates(self, request, context):
-        """Lists certificates in order of serial number, which is the order of issuance up to a block of serial numbers. With
-        selective filters a page can have fewer certificates than requested, or none, and still have a next_page_token: continue
-        until it is empty.
+        """Lists certificates in order of serial number, which is the order of issuance up to a block of serial numbers; with
+        `newest_first` in order of issuance, from the newest. With selective filters a page can have fewer certificates than
+        requested, or none, and still have a next_page_token: continue until it is empty.
 
         Callers: admins, operators, auditors and services; workloads see those they requested, and with their own `identity` as a
         filter their own.

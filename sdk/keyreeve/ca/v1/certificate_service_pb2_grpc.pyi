@@ -84,9 +84,9 @@ class CertificateServiceStub:
     Idempotent: read-only.
     """
     ListCertificates: _grpc.UnaryUnaryMultiCallable[_certificate_service_pb2.ListCertificatesRequest, _certificate_service_pb2.ListCertificatesResponse]
-    """Lists certificates in order of serial number, which is the order of issuance up to a block of serial numbers. With
-    selective filters a page can have fewer certificates than requested, or none, and still have a next_page_token: continue
-    until it is empty.
+    """Lists certificates in order of serial number, which is the order of issuance up to a block of serial numbers; with
+    `newest_first` in order of issuance, from the newest. With selective filters a page can have fewer certificates than
+    requested, or none, and still have a next_page_token: continue until it is empty.
 
     Callers: admins, operators, auditors and services; workloads see those they requested, and with their own `identity` as a
     filter their own.
@@ -206,9 +206,9 @@ class CertificateServiceAsyncStub(CertificateServiceStub):
     Idempotent: read-only.
     """
     ListCertificates: _aio.UnaryUnaryMultiCallable[_certificate_service_pb2.ListCertificatesRequest, _certificate_service_pb2.ListCertificatesResponse]  # type: ignore[assignment]
-    """Lists certificates in order of serial number, which is the order of issuance up to a block of serial numbers. With
-    selective filters a page can have fewer certificates than requested, or none, and still have a next_page_token: continue
-    until it is empty.
+    """Lists certificates in order of serial number, which is the order of issuance up to a block of serial numbers; with
+    `newest_first` in order of issuance, from the newest. With selective filters a page can have fewer certificates than
+    requested, or none, and still have a next_page_token: continue until it is empty.
 
     Callers: admins, operators, auditors and services; workloads see those they requested, and with their own `identity` as a
     filter their own.
@@ -355,9 +355,9 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _certificate_service_pb2.ListCertificatesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_certificate_service_pb2.ListCertificatesResponse, _abc.Awaitable[_certificate_service_pb2.ListCertificatesResponse]]:
-        """Lists certificates in order of serial number, which is the order of issuance up to a block of serial numbers. With
-        selective filters a page can have fewer certificates than requested, or none, and still have a next_page_token: continue
-        until it is empty.
+        """Lists certificates in order of serial number, which is the order of issuance up to a block of serial numbers; with
+        `newest_first` in order of issuance, from the newest. With selective filters a page can have fewer certificates than
+        requested, or none, and still have a next_page_token: continue until it is empty.
 
         Callers: admins, operators, auditors and services; workloads see those they requested, and with their own `identity` as a
         filter their own.

@@ -159,13 +159,15 @@ def list_certificates(
     quiet: Quiet = False,
 ) -> None:
     """List certificates of the ledger, newest first."""
-    from heapq import nlargest
+    from itertools import islice
 
     from keyreeve.values import CertificateState
 
     before = read_instant(expires_before)
     if which is not None and any((authority, profile, identity, state, expires_before, limit, own)):
         raise typer.BadParameter("conditions, --limit and --own are for the whole ledger, not for a SERIAL or FILE")
+    # The service finds the certificates of an identity, and those that are revoked, without reading the rest.
+    newest_first = limit is not None and identity is None and state is not State.REVOKED
     with control_plane(context) as client:
         if which is not None:
             found = _those_known(client, read_serials(which))
@@ -176,11 +178,12 @@ def list_certificates(
                 identity=identity,
                 state=None if state is None else CertificateState(state),
                 expires_before=before,
-                page_size=500,
+                newest_first=newest_first,
+                page_size=500 if limit is None else min(500, max(50, limit)),
             )
             hidden = frozenset() if own or profile is not None else _OWN
             wanted = (each for each in listed if each.profile.removeprefix("profiles/") not in hidden)
-            found = sorted(wanted, key=_age, reverse=True) if limit is None else nlargest(limit, wanted, key=_age)
+            found = list(islice(wanted if newest_first else sorted(wanted, key=_age, reverse=True), limit))
         rows = [certificate_row(each) for each in found]
     columns = ("serial", "identity", "profile", "state", "issued_at", "not_after")
     Printer(output, quiet=quiet).rows(columns, rows, brief="serial", none="no certificate matches")

@@ -35,7 +35,14 @@ from keyreeve_ca.revocation.ports import Revocation
 from keyreeve_ca.revocation.scopes import list_to_publish
 from keyreeve_ca.revocation.service import Revoking
 from keyreeve_ca.revocation.watching import RevocationWatches
-from keyreeve_ca.store.ports import CertificateFilter, CertificatePage, Store, StoredCertificate, Transaction
+from keyreeve_ca.store.ports import (
+    CertificateFilter,
+    CertificatePage,
+    Store,
+    StoredCertificate,
+    Transaction,
+    newest_first_position,
+)
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
 from keyreeve_chassis.guard.call import (
     Call,
@@ -254,12 +261,15 @@ class CertificateServicer:
         after = bytes.fromhex(page.after)
 
         def read(tx: Transaction) -> tuple[CertificatePage, dict[bytes, Revocation]]:
-            found = tx.certificate_page(wanted, after=after, limit=page.size + 1)
+            read_page = tx.newest_page if request.newest_first else tx.certificate_page
+            found = read_page(wanted, after=after, limit=page.size + 1)
             return found, tx.revocations.of([row.serial for row in found.rows])
 
         found, revoked = await self.costly.read(call, lambda: self.store.read(read))
         rows = found.rows
-        last = rows[page.size - 1].serial if len(rows) > page.size else found.next
+        last = found.next
+        if len(rows) > page.size:
+            last = newest_first_position(rows[page.size - 1]) if request.newest_first else rows[page.size - 1].serial
         return pb.ListCertificatesResponse(
             certificates=[certificate_message(row, now, revoked.get(row.serial)) for row in rows[: page.size]],
             next_page_token=page.next_token(None if last is None else last.hex()),

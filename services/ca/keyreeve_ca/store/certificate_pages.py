@@ -23,13 +23,14 @@ from sqlalchemy import (
     bindparam,
     exists,
     func,
+    or_,
     select,
 )
 
 from keyreeve_ca.certificates.serials import block_of
 from keyreeve_ca.ledger.commit_rules import serial_prefix
 from keyreeve_ca.revocation.tables import revocations
-from keyreeve_ca.store.ports import CertificateFilter, CertificatePage, StoredCertificate
+from keyreeve_ca.store.ports import CertificateFilter, CertificatePage, StoredCertificate, newest_first_position
 from keyreeve_ca.store.tables import certificates, profiles, serial_blocks
 
 COLUMNS = [certificates.c[f.name] for f in fields(StoredCertificate)]
@@ -74,6 +75,41 @@ def newest(connection: Connection, profile_name: str | None, limit: int) -> Sequ
         rows += connection.execute(query).all()
     rows.sort(key=lambda row: (row.issued_at, row.serial), reverse=True)
     return [stored(row) for row in rows[:limit]]
+
+
+def newest_page(
+    connection: Connection, wanted: CertificateFilter, *, after: bytes, limit: int, most_read: int
+) -> CertificatePage:
+    """Certificates from the newest on, after the position `after` (empty: from the newest).
+
+    The index on profile and time is read for each profile; a page goes no further back than all of them have been read.
+    """
+    c = certificates.c
+    profile = wanted.profile_name
+    names = list(connection.scalars(select(profiles.c.name).distinct())) if profile is None else [profile]
+    everything = wanted == CertificateFilter(profile_name=profile)
+    most = limit if everything else max(limit, most_read // max(1, len(names)))
+    keys: list[tuple[int, bytes]] = []
+    read_until: tuple[int, bytes] | None = None
+    for name in names:
+        query = select(c.issued_at, c.serial).where(c.profile_name == name)
+        if after:
+            issued_at, serial = int.from_bytes(after[:8]), after[8:]
+            query = query.where(c.issued_at <= issued_at, or_(c.issued_at < issued_at, c.serial < serial))
+        query = query.order_by(c.issued_at.desc(), c.serial.desc()).limit(most)
+        found = [(row.issued_at, row.serial) for row in connection.execute(query)]
+        if len(found) == most:
+            read_until = max(found[-1], read_until or found[-1])
+        keys += found
+    keys = sorted((key for key in keys if read_until is None or key >= read_until), reverse=True)
+    rows: list[StoredCertificate] = []
+    for at in range(0, len(keys), _SERIALS_PER_QUERY):
+        those = c.serial.in_([serial for _, serial in keys[at : at + _SERIALS_PER_QUERY]])
+        some = map(stored, connection.execute(select(*COLUMNS).where(those, *_conditions(wanted))))
+        rows += sorted(some, key=newest_first_position, reverse=True)
+        if len(rows) >= limit:
+            return CertificatePage(rows[:limit], newest_first_position(rows[limit - 1]))
+    return CertificatePage(rows, None if read_until is None else read_until[0].to_bytes(8) + read_until[1])
 
 
 @dataclass(frozen=True)

@@ -104,11 +104,16 @@ class CertificateFilter:
 
 @dataclass(frozen=True, slots=True)
 class CertificatePage:
-    """One page of matching certificates, in order of serial number."""
+    """One page of matching certificates, in order of serial number or from the newest."""
 
     rows: Sequence[StoredCertificate]
     next: bytes | None
-    """After which serial number to go on; None: there is no more."""
+    """After which position to go on, a serial number or a `newest_first_position`; None: there is no more."""
+
+
+def newest_first_position(certificate: StoredCertificate) -> bytes:
+    """The position of a certificate in a list from the newest on."""
+    return certificate.issued_at.to_bytes(8) + certificate.serial
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +293,10 @@ class Transaction(Protocol):
 
     def certificate_page(self, wanted: CertificateFilter, *, after: bytes, limit: int) -> CertificatePage:
         """Up to `limit` certificates; fewer, or none, when finding more would take long."""
+        ...
+
+    def newest_page(self, wanted: CertificateFilter, *, after: bytes, limit: int) -> CertificatePage:
+        """The same from the newest on, in order of `issued_at` and serial number."""
         ...
 
     def count_certificates(self, wanted: CertificateFilter, *, after: bytes) -> tuple[int, bytes | None]:

@@ -321,6 +321,11 @@ class CaTransaction(SqlTransaction):
         most = certificate_pages.MOST_READ
         return certificate_pages.page(self._connection, wanted, after=after, limit=limit, most_read=most)
 
+    def newest_page(self, wanted: CertificateFilter, *, after: bytes, limit: int) -> CertificatePage:
+        """The same from the newest on, in order of `issued_at` and serial number."""
+        most = certificate_pages.MOST_READ
+        return certificate_pages.newest_page(self._connection, wanted, after=after, limit=limit, most_read=most)
+
     def count_certificates(self, wanted: CertificateFilter, *, after: bytes) -> tuple[int, bytes | None]:
         """Count matching certificates within a bounded time; also return where to continue."""
         return certificate_pages.count(self._connection, wanted, after=after, most_read=_COUNTED)

@@ -15,7 +15,7 @@ from keyreeve_ca.revocation.ports import NewRevocation
 from keyreeve_ca.store import certificate_pages
 from keyreeve_ca.store.ports import CertificateFilter, StoredCertificate
 from support.databases import CaBench
-from support.ledger_entries import CALLER, NOW, Block
+from support.ledger_entries import CALLER, NOW, Block, profile_version
 
 OTHER = "spiffe://example.test/workloads/other"
 FILTERS: dict[str, Any] = {
@@ -50,6 +50,7 @@ async def fill(bench: CaBench) -> list[StoredCertificate]:
                     caller=CALLER if i % 5 else OTHER,
                     identity=f"host-{'ab'[i % 2]}.example.test",
                     not_after=NOW + 1_000 * (n + i % 3),
+                    issued_at=NOW + i % 3,
                 )
             )
             for i in range(12)
@@ -104,6 +105,34 @@ async def test_every_filter_finds_what_fits_page_by_page(ca_bench: CaBench, monk
     assert short > 10, "pages ended early"
 
 
+async def test_pages_from_the_newest_on_show_what_fits_once_and_in_order(
+    ca_bench: CaBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = await fill(ca_bench)
+    await ca_bench.store.write(lambda tx: tx.add_profile_version(profile_version("other"), NOW, CALLER))
+    revoked = {one.serial for one in everything[::3]}
+    newest_first = sorted(everything, key=lambda one: (one.issued_at, one.serial), reverse=True)
+    assert [one.serial for one in newest_first] != [one.serial for one in reversed(everything)]
+    monkeypatch.setattr(certificate_pages, "MOST_READ", 20)
+    monkeypatch.setattr(certificate_pages, "_SERIALS_PER_QUERY", 4)
+
+    def walk(tx: Any) -> int:
+        short = 0
+        for wanted in ALL:
+            found: list[bytes] = []
+            after: bytes | None = b""
+            while after is not None:
+                page = tx.newest_page(wanted, after=after, limit=9)
+                short += page.next is not None and len(page.rows) < 9
+                assert len(page.rows) <= 9
+                found += [row.serial for row in page.rows]
+                after = page.next
+            assert found == [one.serial for one in newest_first if fits(one, wanted, revoked)], wanted
+        return short
+
+    assert await ca_bench.store.read(walk) > 10, "pages ended early"
+
+
 async def test_a_count_that_is_not_at_the_end_goes_on(ca_bench: CaBench) -> None:
     everything = await fill(ca_bench)
     wanted = CertificateFilter(caller=OTHER)
@@ -128,6 +157,7 @@ async def test_no_statement_of_any_list_walks_the_ledger(ca_bench: CaBench) -> N
         def lists(connection: Any) -> None:
             for wanted in ALL:
                 certificate_pages.page(connection, wanted, after=b"", limit=3)
+                certificate_pages.newest_page(connection, wanted, after=b"", limit=3, most_read=3)
                 certificate_pages.count(connection, wanted, after=b"", most_read=1)
             certificate_pages.newest(connection, None, 10)
             certificate_pages.by_serial(connection, [b"x" * 16])

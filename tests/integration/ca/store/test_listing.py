@@ -77,6 +77,25 @@ def test_every_size_of_pages_shows_everything_once_in_order(ca: RunningCa, issue
     assert pages == -(-7 // size)
 
 
+@pytest.mark.parametrize("size", [1, 3, 7, 100])
+def test_pages_from_the_newest_on_show_everything_once_in_order(own_ca: RunningCa, size: int):
+    profile = own_ca.new_profile()
+    serials = []
+    for _ in range(3):
+        own_ca.clock.offset += 2
+        outcomes = own_ca.client().certificates.sign_many([SignItem(profile, server_csr("a.test"))] * 3)
+        serials.append(sorted(outcome.serial for outcome in outcomes))
+    expected = [serial for batch in reversed(serials) for serial in reversed(batch)]
+    found = own_ca.client().certificates.list(profile=profile, newest_first=True, page_size=size)
+    assert [one.serial for one in found] == expected
+
+
+def test_a_token_of_one_order_is_not_for_the_other(ca: RunningCa, issued: tuple[str, list[str]]):
+    profile = f"profiles/{issued[0]}"
+    token = Lists(ca).page(profile=profile, page_size=2, newest_first=True).next_page_token
+    assert Lists(ca).refusal(profile=profile, page_token=token).reason == "PAGE_TOKEN_INVALID"
+
+
 def test_no_size_is_fifty_and_none_is_above_five_hundred(ca: RunningCa):
     name = ca.new_profile()
     for _ in range(6):
