@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -11,6 +12,7 @@ from keyreeve_membership.peers.dialing import PeerDialer
 from support.agent_world import CHECK, TestArrayCa, World, _Certified, agents
 from support.peer_certificates import TRUST_DOMAIN
 from support.ports import free_port
+from support.silent_port import SETTINGS, silent_port
 from support.waiting import wait_until
 
 ONE = f"one.{TRUST_DOMAIN}"
@@ -29,8 +31,8 @@ class CheckCertificates:
         return PeerCertificate("1", leaf.certificate.public_bytes(Encoding.DER), ca.name, 0, 0)
 
 
-def dialer(**cas: TestArrayCa) -> PeerDialer:
-    return PeerDialer(CheckCertificates(cas), TRUST_DOMAIN)  # type: ignore[arg-type]
+def dialer(seconds: float = 5.0, **cas: TestArrayCa) -> PeerDialer:
+    return PeerDialer(CheckCertificates(cas), TRUST_DOMAIN, seconds=seconds)  # type: ignore[arg-type]
 
 
 async def test_an_agent_answers_a_check_of_a_ca_that_it_has_loaded_and_refuses_any_other(tmp_path: Path) -> None:
@@ -46,3 +48,13 @@ async def test_an_agent_answers_a_check_of_a_ca_that_it_has_loaded_and_refuses_a
         wrong = await checks.check(f"two.{TRUST_DOMAIN}", address, authority_id="loaded", trusted_der=[loaded.der])
         assert wrong.problem.startswith("UNAVAILABLE")
         assert (await checks.check(ONE, address, authority_id="loaded", trusted_der=[unknown.der])).problem
+
+
+@pytest.mark.parametrize("says", [b"", SETTINGS], ids=["nothing", "settings"])
+async def test_a_port_that_is_silent_after_the_handshake_has_not_answered(tmp_path: Path, says: bytes) -> None:
+    ca = TestArrayCa.make()
+    checks = dialer(seconds=0.3, known=ca)
+    async with silent_port(ca.peer(ONE), ca.ca.pem, tmp_path, says) as port:
+        while not port.callers:  # a slow machine may need longer for the handshake
+            answer = await checks.check(ONE, port.address, authority_id="known", trusted_der=[ca.der])
+            assert answer.problem.startswith("DEADLINE_EXCEEDED")

@@ -4,6 +4,8 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,8 +14,12 @@ from keyreeve.membership_values import Evidence, MemberState, Rotation, Rotation
 from keyreeve.operation_values import OperationState
 from keyreeve.values import KeyType
 from keyreeve_membership.authorities.ports import CaState
+from keyreeve_membership.peers.dialing import PeerDialer
+from keyreeve_membership.peers.ports import PeerAnswer
 from keyreeve_membership.store.ports import Transaction
 from support.membership import Agent, RunningMembership, fresh_url
+from support.peer_certificates import TRUST_DOMAIN
+from support.silent_port import silent_port
 from support.waiting import moment
 
 
@@ -97,6 +103,41 @@ async def test_no_ca_issues_before_every_member_has_shown_that_it_trusts_it(memb
     assert any(member.waived for member in waived.members)
     await membership.until(rotation.operation, agents)
     assert (await admin.rotations.get(started.name)).phase is RotationPhase.DISTRUSTED
+
+
+async def test_a_peer_port_that_is_silent_after_the_handshake_is_no_evidence_and_its_member_is_named(
+    membership: RunningMembership, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = agents = await membership.array_of("one.example.test", "two.example.test")
+    admin, authorities, others = (await membership.client()).membership, membership.authorities, membership.peers.check
+    dialer = PeerDialer(authorities, TRUST_DOMAIN, seconds=0.3)
+    old = authorities.cas[two.authority.removeprefix("authorities/")]
+    leaf = old.leaf(dns=[two.name], common_name=two.name)
+    started = await admin.rotations.start(one.array, RotationKind.SCHEDULED)
+    rotation = await in_phase(membership, started.name, RotationPhase.DISTRIBUTED, [])
+    new = rotation.new_authority.removeprefix("authorities/")
+    async with silent_port(leaf, authorities.cas[new].pem, tmp_path) as port:
+
+        async def check(member: str, address: str, **asked: Any) -> PeerAnswer:
+            if member != two.name:
+                return await others(member, address, **asked)
+            return await dialer.check(member, port.address, **asked)
+
+        monkeypatch.setattr(membership.peers, "check", check)
+        async with asyncio.timeout(20):
+            waiting: Any = ()
+            while not port.callers or "DEADLINE_EXCEEDED" not in str(waiting):
+                waiting = (await admin.operations.get(rotation.operation)).waiting
+                for agent in agents:
+                    await agent.turn()
+    assert [(found.resource, found.reason.partition(":")[0]) for found in waiting] == [
+        (two.resource, "answer on its peer port")
+    ]
+    rotation = await admin.rotations.get(started.name)
+    assert {found.member: found.evidence for found in rotation.members}[two.resource] is Evidence.STATEMENT
+    assert (rotation.phase, authorities.known[new].state) == (RotationPhase.DISTRIBUTED, CaState.INTRODUCED)
+    monkeypatch.undo()
+    assert (await membership.until(rotation.operation, agents)).state is OperationState.SUCCEEDED
 
 
 async def test_an_acknowledgement_of_another_boot_does_not_count(membership: RunningMembership) -> None:

@@ -15,7 +15,6 @@ from keyreeve_membership.authorities.ports import ArrayAuthorities
 from keyreeve_membership.peers.ports import PeerAnswer
 
 PING = "/keyreeve.peer.v1.PeerService/Ping"
-_SECONDS = 5.0
 _KEPT_SECONDS = 300
 """How long a certificate is used: such certificates live 15 minutes."""
 
@@ -34,6 +33,8 @@ class PeerDialer:
     authorities: ArrayAuthorities
     trust_domain: str
     clock: Callable[[], float] = time.monotonic
+    seconds: float = 5.0
+    """How long a peer port may take to answer."""
     _kept: dict[str, _Credentials] = field(default_factory=dict)
     """By authority."""
     _issuing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -53,7 +54,7 @@ class PeerDialer:
                 response_deserializer=pb.PingResponse.FromString,
             )
             try:
-                answer = await ping(pb.PingRequest(nonce=nonce), timeout=_SECONDS, wait_for_ready=False)
+                answer = await ping(pb.PingRequest(nonce=nonce), timeout=self.seconds, wait_for_ready=False)
             except grpc.aio.AioRpcError as failure:
                 return PeerAnswer(f"{failure.code().name}: {(failure.details() or '')[:160]}")
         if answer.nonce != nonce:
