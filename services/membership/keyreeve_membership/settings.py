@@ -16,7 +16,7 @@ class RollSettings(Section):
         50.0,
         gt=0,
         le=10_000,
-        description="Budget for renewed peer certificates; beyond it, those with little time first.",
+        description="Budget for peer certificates; beyond half of it, servers with little time left come first.",
     )
     join_seconds: int = Field(
         600, ge=1, le=86_400, description="Time in which a joining server has to be ready; then the join is undone."

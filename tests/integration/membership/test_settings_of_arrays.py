@@ -1,11 +1,14 @@
 """Settings of arrays and servers, and the pacing of renewals, over real mutual TLS on both databases."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from keyreeve import errors
+from keyreeve.membership_values import RotationKind
+from keyreeve.operation_values import OperationState
 from keyreeve_membership.configuration.settings_list import PEER_SECURITY, REPORT_INTERVAL
 from support.membership import RunningMembership, membership_settings, running_membership
 
@@ -84,19 +87,38 @@ async def test_a_setting_is_for_several_servers_or_for_the_whole_array_of_one(me
 
 
 async def test_a_renewal_beyond_the_budget_is_told_when_to_come_back(tmp_path: Path) -> None:
-    settings = membership_settings(tmp_path, certificates_per_second=0.2)
+    settings = membership_settings(tmp_path, certificates_per_second=0.01)
     async with running_membership(tmp_path, settings) as membership:
         agent = await membership.agent("one.example.test")
-        await agent.turn()
+        await agent.turn()  # its first certificate is the budget of 100 s
         agent.says["certificate_not_after"] = datetime.now(UTC) + timedelta(days=6)
         await agent.report()
-        await agent.renew()
         with pytest.raises(errors.RenewalPaced) as paced:
             await agent.renew()
         assert paced.value.retry_after is not None
         agent.says["certificate_not_after"] = datetime.now(UTC) + timedelta(hours=1)
         await agent.report()
         await agent.renew()
+
+
+async def test_a_certificate_that_a_rotation_replaces_is_within_the_budget_too(tmp_path: Path) -> None:
+    settings = membership_settings(tmp_path, certificates_per_second=0.01)
+    async with running_membership(tmp_path, settings) as membership:
+        agent = await membership.agent("one.example.test")
+        await agent.turn()  # its first certificate is the budget of 100 s
+        agent.says["certificate_not_after"] = datetime.now(UTC) + timedelta(days=6)
+        rotations = (await membership.client()).membership.rotations
+        started = await rotations.start(agent.array, RotationKind.SCHEDULED)
+        async with asyncio.timeout(20):
+            while (await agent.report()).authority == agent.authority:
+                await agent.load()
+        with pytest.raises(errors.RenewalPaced) as paced:
+            await agent.renew()
+        assert paced.value.retry_after is not None
+        [member] = (await rotations.get(started.name)).members
+        assert member.waiting == f"use a certificate of {started.new_authority.removeprefix('authorities/')}"
+        agent.says["certificate_not_after"] = datetime.now(UTC) + timedelta(hours=1)
+        assert (await membership.until(started.operation, [agent])).state is OperationState.SUCCEEDED
 
 
 async def test_the_service_says_when_to_renew(membership: RunningMembership) -> None:

@@ -187,8 +187,9 @@ class MemberServicer:
             member, authority_id = await self.store.read(lambda tx: self.roll.issuer_of(tx, name))
             uid = member.member_uid
             report = (await self.store.read(lambda tx: tx.roll.report_facts([uid]))).get(uid)
-            if report is not None and report.authority_id == authority_id:  # a renewal, which can wait
-                self.pace.admit(name, report.certificate_not_after - self.now_ms() / 1000)
+            # One that a rotation replaces is good until it ends, as one that is renewed; who has none never waits.
+            ends = 0 if report is None else report.certificate_not_after
+            self.pace.admit(name, ends - self.now_ms() / 1000)
             request_id = str(uuid.uuid5(uuid.UUID(request.request_id), member.member_uid))
             issued = await self.authorities.issue_peer(authority_id, name, request.csr, request_id)
 
