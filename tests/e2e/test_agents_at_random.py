@@ -95,9 +95,10 @@ def test_no_call_between_current_members_fails_and_a_detached_one_is_refused(man
                 held, others = PeerCaller(by_name[name]), [by_name[one] for one in sorted(inside)]
                 assert [held.ping(other) for other in others] == [""] * len(others), "on connections that stay open"
                 operation = change(lambda name=name: many.client.membership.arrays.detach(name))
+                refusals = ["PEER_NOT_MEMBER"] * len(others)
                 wait_for(
-                    "all refuse it",
-                    lambda held=held, others=others: all(held.ping(other) for other in others),
+                    "all refuse it, because it is no member",
+                    lambda held=held, others=others, refusals=refusals: [held.ping(one) for one in others] == refusals,
                     REFUSED_SECONDS,
                 )
                 held.close()

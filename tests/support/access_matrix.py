@@ -90,6 +90,7 @@ def caller_kinds(hierarchies: Hierarchies, trust_domain: str = TRUST_DOMAIN) -> 
         bad("array certificate", hierarchies.array.leaf(uris=[admin]), PeerIssuerUnknown, tls=True),
         # TLS accepts everything the root signed; the guard accepts only certificates of the issuing CAs.
         bad("signed by the root", hierarchies.control_root.leaf(uris=[admin]), PeerIssuerUnknown, tls=False),
+        bad("revoked issuing CA", hierarchies.revoked.leaf(uris=[admin]), PeerIssuerUnknown, tls=False),
         bad("DNS name that spells a SPIFFE ID", control.leaf(dns=[admin]), PeerIdentityInvalid, tls=False),
         bad("two URI names", control.leaf(uris=[admin, f"{admin}2"]), PeerIdentityInvalid, tls=False),
         bad("no name but a common name", control.leaf(common_name="admin"), PeerIdentityInvalid, tls=False),

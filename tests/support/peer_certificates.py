@@ -168,6 +168,8 @@ class Hierarchies:
     array: TestCa
     impostor: TestCa
     """An issuing CA of another root, with exactly the names of the control hierarchy."""
+    revoked: TestCa
+    """An issuing CA of the control root that has been revoked: no trust view has it any more."""
 
     @classmethod
     def make(cls) -> "Hierarchies":
@@ -178,4 +180,5 @@ class Hierarchies:
             TestCa.root("estate root").issuing("estate issuing"),
             TestCa.root("array CA"),
             TestCa.root("control root").issuing("control issuing"),
+            control_root.issuing("control issuing, revoked"),
         )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from itertools import count
 
 import pytest
@@ -92,6 +93,30 @@ def test_an_introduced_authority_issues_once_it_is_active(array: Array) -> None:
     peer = array.sign(authority, "array-peer", "one.example.test")
     assert [a.value for a in peer.subject] == ["one.example.test"]
     array.sign(authority, "peer-check", CHECK)
+
+
+def test_no_authority_of_the_two_hierarchies_is_introduced(array: Array) -> None:
+    admin = array.ca.client(ADMIN).authorities
+    for hierarchy in (Hierarchy.CONTROL, Hierarchy.ESTATE):
+        name = unique(hierarchy.value)
+        pending = admin.create(
+            name,
+            hierarchy=hierarchy,
+            kind=AuthorityKind.INTERMEDIATE,
+            issuer=f"{hierarchy.value}-root-1",
+            common_name=name,
+            unconstrained=hierarchy is Hierarchy.ESTATE,
+        )
+        before = everything(array.ca)
+        for client in (admin, array.client.authorities):
+            for order in (None, array.order()):
+                introduce = partial(client.introduce, pending.name, order=order)  # type: ignore[arg-type]
+                assert refused(introduce).reason == "ACCESS_DENIED"
+        assert everything(array.ca) == before
+        assert refused(lambda of=pending: array.sign(of, "peer-check", CHECK)).reason == "AUTHORITY_STATE_WRONG"
+        owned = partial(admin.create, f"{name}-2", hierarchy=hierarchy, kind=AuthorityKind.INTERMEDIATE)
+        owned = partial(owned, issuer=f"{hierarchy.value}-root-1", common_name=f"{name} 2", owner="racks/one")
+        assert refused(owned).reason == "AUTHORITY_REFUSED"
 
 
 def test_a_pending_authority_of_an_array_signs_nothing(array: Array) -> None:
