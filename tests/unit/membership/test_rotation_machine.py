@@ -61,6 +61,17 @@ def test_a_statement_alone_does_not_activate_unless_it_is_waived() -> None:
     assert texts(ROTATION, member(checked=False), secured=False) == []
 
 
+def test_how_a_check_failed_is_said_while_that_is_what_it_waits_for_and_not_later() -> None:
+    problem = "answer on its peer port: UNAVAILABLE"
+    said = {
+        machine.told(*texts(ROTATION, one), problem)
+        for one in (member(checked=False), member(checked=False, acknowledged=1), member(checked=False, cloned=True))
+    }
+    assert said == {problem, "load epoch 2", "run once: two boots of it report in turn"}
+    assert machine.told(*texts(ROTATION, member(checked=False)), "") == "answer a check of its peer port"
+    assert machine.told("", problem) == ""
+
+
 def test_the_old_ca_is_needed_while_a_member_presents_it() -> None:
     for phase in (Phase.ACTIVATED, Phase.REISSUED):
         rotation = replace(ROTATION, phase=phase)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from keyreeve_membership.rotations.ports import Phase, Rotation, RotationKind
 
 _ENDS_WITHOUT_ROLLBACK = {Phase.DISTRUSTED, Phase.ROLLED_BACK}
+_ANSWER = "answer a check of its peer port"
 QUARANTINE_SHARE = 20
 """Automatic quarantine never exceeds one member in so many (5 %), or one."""
 
@@ -67,7 +68,7 @@ def _waits_for(rotation: Rotation, member: Progress, secured: bool) -> str:
             if member.acknowledged < rotation.epoch:
                 what = f"load epoch {rotation.epoch}"
             elif secured and not (member.checked or member.waived):
-                what = "answer a check of its peer port"
+                what = _ANSWER
         case Phase.ACTIVATED | Phase.REISSUED:
             # After REISSUED an old certificate may have come back: a member that was put back to a snapshot.
             what = f"use a certificate of {new}" if secured and not presents_new else ""
@@ -81,6 +82,11 @@ def _waits_for(rotation: Rotation, member: Progress, secured: bool) -> str:
             elif rotation.final_epoch and not returned:
                 what = f"load epoch {rotation.final_epoch}"
     return what
+
+
+def told(what: str, problem: str) -> str:
+    """What is said of a wait: when it is for a check that has failed, how that failed."""
+    return problem if problem and what == _ANSWER else what
 
 
 def enter_phase(rotation: Rotation, phase: Phase, now: int) -> Rotation:

@@ -6,7 +6,7 @@ from keyreeve.membership.v1 import rotation_service_pb2 as pb
 from keyreeve_chassis.guard.call import timestamp
 from keyreeve_chassis.operations.ports import Waiting
 from keyreeve_membership.authorities.ports import KeyType
-from keyreeve_membership.rotations.machine import waits
+from keyreeve_membership.rotations.machine import told, waits
 from keyreeve_membership.rotations.ports import Phase, Rotation, RotationKind, RotationMember
 from keyreeve_membership.rotations.progress import read_state
 from keyreeve_membership.rotations.steps import evidence_of
@@ -70,22 +70,21 @@ def rotation_message(tx: Transaction, rotation: Rotation, *, members: bool = Tru
     return message
 
 
-def _members(tx: Transaction, rotation: Rotation, told: Sequence[Waiting]) -> list[pb.RotationMember]:
+def _members(tx: Transaction, rotation: Rotation, stored: Sequence[Waiting]) -> list[pb.RotationMember]:
     state = read_state(tx, rotation)
     waiting = {one.member_uid: one.what for one in waits(rotation, state.progress, secured=state.array.peer_security)}
-    since = {one.resource: one.since for one in told}
+    since = {one.resource: one.since for one in stored}
     found = []
     for member, progress in zip(state.members, state.progress, strict=True):
         mine = state.known.get(member.member_uid, RotationMember(rotation.rotation_id, member.member_uid))
         what = waiting.get(member.member_uid, "")
-        problem = mine.waiting if rotation.phase is Phase.DISTRIBUTED else ""
         found.append(
             pb.RotationMember(
                 member=member.resource,
                 evidence=_EVIDENCE[evidence_of(progress, rotation)],
                 waived=mine.waived,
                 reissued=progress.presents == rotation.new_authority_id,
-                waiting=(problem or what) if what else "",
+                waiting=told(what, mine.waiting),
                 wait_start_time=timestamp(since.get(member.resource)) if what else None,
             )
         )

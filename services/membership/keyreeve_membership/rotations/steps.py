@@ -220,7 +220,7 @@ class RotationSteps:
         """Store what it waits for, or go on without the late members in an emergency."""
         rotation, now = state.rotation, self.now()
         late = machine.to_quarantine(rotation, waiting, state.progress, quarantined=state.quarantined, now=now)
-        problems = {uid: row.waiting for uid, row in state.known.items() if rotation.phase is Phase.DISTRIBUTED}
+        problems = {uid: row.waiting for uid, row in state.known.items()}
 
         def write(tx: Transaction) -> None:
             for one in late:
@@ -231,7 +231,7 @@ class RotationSteps:
                     row = known or RotationMember(rotation.rotation_id, one.member_uid)
                     tx.rotations.put_member(replace(row, quarantined=True))
             told = tuple(
-                Waiting(f"members/{one.name}", problems.get(one.member_uid) or one.what, now)
+                Waiting(f"members/{one.name}", machine.told(one.what, problems.get(one.member_uid, "")), now)
                 for one in waiting
                 if one not in late
             )
