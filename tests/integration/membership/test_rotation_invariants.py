@@ -1,14 +1,15 @@
 """A state machine of arrays, members, agents and leaders with crashes, repeated messages and leaders that wake late.
 
-Invariants: I1 no CA issues before every counted member has acknowledged it; I2 none is dropped while a counted member needs
-it; I3 an array has one primary; I4 epochs only grow, each naming the one before; I5 what an old leader writes or orders is
-refused, and changes nothing.
+Invariants: I1 no CA issues before every counted member has acknowledged it, and its peer port has answered a check or an
+admin has waived that by its name; I2 none is dropped while a counted member needs it; I3 an array has one primary; I4 epochs
+only grow, each naming the one before; I5 what an old leader writes or orders is refused, and changes nothing. A cloned member
+holds its rotation.
 """
 
 import asyncio
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -34,7 +35,8 @@ from keyreeve_membership.changes.service import CLEAN, DETACH, DISSOLVE, JOIN, C
 from keyreeve_membership.peers.ports import PeerAnswer
 from keyreeve_membership.roll.ports import ArrayState, ArrayView, MemberState, Report
 from keyreeve_membership.roll.service import Roll, Server
-from keyreeve_membership.rotations.ports import RotationKind
+from keyreeve_membership.rotations.ports import Phase as RotationPhase
+from keyreeve_membership.rotations.ports import Rotation, RotationKind
 from keyreeve_membership.rotations.service import START, NewRotation, Rotations
 from keyreeve_membership.rotations.steps import RotationSteps
 from keyreeve_membership.store.sql import MembershipTransaction
@@ -60,6 +62,10 @@ class SimulatedServer:
     trusted: frozenset[str] = frozenset()
     certificate: str = ""
     authority: str = ""
+    silent: bool = False
+    """Its peer port does not answer."""
+    cloned: bool = False
+    """Two boots of it have reported in turn, and nobody has taken it back since."""
 
 
 class Machine(RuleBasedStateMachine):
@@ -73,6 +79,12 @@ class Machine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.servers: dict[str, SimulatedServer] = {}
         self.lease: Any = None
+        self.answered: set[tuple[str, str]] = set()
+        """Each authority and boot whose peer port has answered a check with a certificate of that authority."""
+        self.waived: set[tuple[str, str]] = set()
+        """Each rotation and member of which an admin takes the statement alone."""
+        self.held: dict[str, tuple[Any, ...]] = {}
+        """Where each rotation was that a cloned member held, after the last rule."""
         now, now_ms = self.seconds, lambda: self.store.now * 1000
         self.roll = Roll(now)
         self.changes = Changes(now, now_ms, 1_000_000)
@@ -92,8 +104,14 @@ class Machine(RuleBasedStateMachine):
         """In the end, with servers that do their part and a leader that lives, everything ends."""
         if self.servers:
             for _ in range(12):
+                if not self._running():
+                    break
+                self.repair()
                 self.everything_works()
             assert [one.method for one in self._running()] == []
+        self.close()
+
+    def close(self) -> None:
         self.loop.close()
         self.store.engine.dispose()
 
@@ -109,6 +127,9 @@ class Machine(RuleBasedStateMachine):
         known = self.authorities.known
         presents = server.authority in known and known[server.authority].certificate_der in trusted_der
         problem = "" if authority_id in server.trusted and presents else "UNAVAILABLE: certificate unknown"
+        problem = "DEADLINE_EXCEEDED: no answer" if server.silent else problem
+        if not problem:
+            self.answered.add((authority_id, server.boot_id))
         return PeerAnswer(problem, server.boot_id)
 
     @initialize()
@@ -171,16 +192,19 @@ class Machine(RuleBasedStateMachine):
         self._acknowledge(server)
 
     def _acknowledge(self, server: SimulatedServer) -> None:
-        self.store.here(
-            lambda tx: self.roll.acknowledge(
-                tx,
-                server.name,
-                server.array,
-                boot_id=server.boot_id,
-                epoch=server.epoch,
-                digest=server.digest,
+        try:
+            self.store.here(
+                lambda tx: self.roll.acknowledge(
+                    tx,
+                    server.name,
+                    server.array,
+                    boot_id=server.boot_id,
+                    epoch=server.epoch,
+                    digest=server.digest,
+                )
             )
-        )
+        except errors.ClonedMember:
+            assert server.cloned
 
     def _renew(self, server: SimulatedServer) -> None:
         csr = keys.make_csr(_KEY, [Name.dns(server.name)], common_name=server.name)
@@ -226,11 +250,47 @@ class Machine(RuleBasedStateMachine):
         server.boot_id = uuid.uuid4().hex
         self._report(server)
 
+    @rule(name=st.sampled_from(NAMES))
+    def fall_silent_or_answer(self, name: str) -> None:
+        """A peer port answers nothing, whatever its agent says; or it answers again."""
+        self.servers[name].silent = not self.servers[name].silent
+
+    @rule(name=st.sampled_from(NAMES))
+    def clone(self, name: str) -> None:
+        """A copy of a server reports, and then the server itself."""
+        server = self.servers[name]
+        first, server.boot_id = server.boot_id, uuid.uuid4().hex
+        self._report(server)
+        server.boot_id, server.cloned = first, True
+        self._report(server)
+
+    @rule()
+    def repair(self) -> None:
+        """Peer ports answer, and cloned servers are taken back."""
+        for server in self.servers.values():
+            server.silent = False
+            if not server.cloned:
+                continue
+            self._cancel_joins()
+            self.work(2)
+            self._quarantine(server.name)
+            self.work(2)
+            self._readmit(server.name)
+
     # --- Operators
 
-    def _try(self, work: Callable[[MembershipTransaction], Any]) -> None:
+    def _try(self, work: Callable[[MembershipTransaction], Any]) -> bool:
         with suppress(*REFUSALS):  # refused: nothing has changed
             self.store.here(work)
+            return True
+        return False
+
+    def _quarantine(self, name: str) -> None:
+        self._try(lambda tx: Quarantine(self.authorities, self.seconds).quarantine(tx, name, ADMIN, "dead"))
+
+    def _readmit(self, name: str) -> None:
+        if self._try(lambda tx: Quarantine(self.authorities, self.seconds).readmit(tx, name, ADMIN)):
+            self.servers[name].cloned = False
 
     @rule(primary=st.sampled_from(NAMES), secondary=st.sampled_from(NAMES))
     def join(self, primary: str, secondary: str) -> None:
@@ -278,26 +338,41 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def roll_back(self) -> None:
-        def work(tx: MembershipTransaction) -> None:
-            for rotation in tx.rotations.page(before="", limit=1, array_id=""):
-                self.rotations.roll_back(tx, rotation.rotation_id, ADMIN)
+        rotation_ids = [operation.operation_id for operation in self._running() if operation.method == START][-1:]
+        for rotation_id in rotation_ids:
+            if self._try(lambda tx, one=rotation_id: self.rotations.roll_back(tx, one, ADMIN)):
+                # A waiver was for the check of a peer port, not for what a rollback waits for.
+                self.waived = {one for one in self.waived if one[0] != rotation_id}
 
-        self._try(work)
+    @rule(name=st.sampled_from(NAMES))
+    def waive(self, name: str) -> None:
+        """An admin takes the statement of one member alone, by its name."""
+        for operation in self._running():
+            waived = operation.method == START and self._try(
+                lambda tx, one=operation: self.rotations.waive(tx, one.operation_id, name)
+            )
+            if waived:
+                self.waived.add((operation.operation_id, name))
 
     @rule()
     def cancel(self) -> None:
+        self._cancel_joins()
         for operation in self._running():
-            if operation.method in {JOIN, DETACH}:
+            if operation.method == DETACH:
+                self.store.here(lambda tx, one=operation: tx.operations.request_cancel(one.operation_id))
+
+    def _cancel_joins(self) -> None:
+        for operation in self._running():
+            if operation.method == JOIN:
                 self.store.here(lambda tx, one=operation: tx.operations.request_cancel(one.operation_id))
 
     @rule(name=st.sampled_from(NAMES))
     def quarantine_or_readmit(self, name: str) -> None:
-        quarantine = Quarantine(self.authorities, self.seconds)
         member = self.store.here(lambda tx: tx.roll.member(name))
         if member.state is MemberState.QUARANTINED:
-            self._try(lambda tx: quarantine.readmit(tx, name, ADMIN))
+            self._readmit(name)
         else:
-            self._try(lambda tx: quarantine.quarantine(tx, name, ADMIN, "dead"))
+            self._quarantine(name)
 
     @rule()
     def time_passes(self) -> None:
@@ -391,11 +466,16 @@ class Machine(RuleBasedStateMachine):
                 acknowledged = tx.roll.acknowledgements([one.member_uid for one in counted])
                 if what == "activate" and authority_id == rotation.new_authority_id:
                     for one in counted:
-                        assert acknowledged[one.member_uid].epoch >= rotation.epoch, "I1"
-                        assert authority_id in self.servers[one.name].trusted, "I1"
+                        server, said = self.servers[one.name], acknowledged[one.member_uid]
+                        assert (said.boot_id, said.epoch >= rotation.epoch) == (server.boot_id, True), "I1"
+                        assert authority_id in server.trusted, "I1"
+                        waived = (rotation.rotation_id, one.name) in self.waived
+                        assert waived or (authority_id, server.boot_id) in self.answered, "I1: a statement alone"
                 if what == "destroy" and authority_id in {rotation.old_authority_id, rotation.new_authority_id}:
+                    rolled_back = rotation.phase is RotationPhase.ROLLED_BACK
                     for one in counted:
-                        assert self.servers[one.name].authority != authority_id, "I2"
+                        waived = rolled_back and (rotation.rotation_id, one.name) in self.waived
+                        assert waived or self.servers[one.name].authority != authority_id, "I2"
 
         self.store.here(look)
 
@@ -410,6 +490,30 @@ class Machine(RuleBasedStateMachine):
                     assert members[0].state in {MemberState.STANDALONE, MemberState.JOINING, MemberState.QUARANTINED}
 
         self.store.here(look)
+
+    @invariant()
+    def a_cloned_member_holds_its_rotation(self) -> None:
+        def look(tx: MembershipTransaction) -> dict[str, tuple[Any, ...]]:
+            found = {}
+            for operation in tx.operations.running():
+                rotation = tx.rotations.get(operation.operation_id)
+                if rotation is None or rotation.phase is RotationPhase.PREPARED:
+                    continue
+                counted = [one.name for one in tx.roll.members_of(rotation.array_id) if one.counted]
+                cloned = frozenset(name for name in counted if self.servers[name].cloned)
+                if cloned:
+                    found[rotation.rotation_id] = (cloned, rotation.phase, rotation.final_epoch)
+            return found
+
+        before, self.held = self.held, self.store.here(look)
+        for rotation_id, (cloned, phase, final_epoch) in before.items():
+            now = self.store.here(lambda tx, one=rotation_id: tx.rotations.get(one))
+            counted = self.store.here(
+                lambda tx, one=now: [m.name for m in tx.roll.members_of(one.array_id) if m.counted]
+            )
+            if any(self.servers[name].cloned for name in cloned & set(counted)):
+                assert (now.phase, now.final_epoch) in {(phase, final_epoch), (RotationPhase.ROLLED_BACK, 0)}
+                assert now.ended_at is None
 
     @invariant()
     def epochs_only_grow(self) -> None:
@@ -447,3 +551,47 @@ def test_rotations_keep_their_invariants(examples: int) -> None:
             max_examples=examples, stateful_step_count=30, phases=[Phase.generate], suppress_health_check=checks
         ),
     )
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    """Three servers in one array, of which a rotation has distributed its new CA; the ports of two are silent."""
+    made = Machine()
+    made.begin()
+    for name in NAMES[1:3]:
+        made.join(NAMES[0], name)
+        for _ in range(3):
+            made.everything_works()
+        made.fall_silent_or_answer(name)
+    made.rotate(NAMES[0], RotationKind.SCHEDULED)
+    made.everything_works()
+    made.everything_works()
+    yield made
+    made.close()
+
+
+def test_a_waiver_counts_for_the_member_that_it_names_alone_and_a_clone_holds_whatever_is_waived(
+    machine: Machine,
+) -> None:
+    def rotation() -> Rotation:
+        [found] = machine.store.here(lambda tx: tx.rotations.page(before="", limit=9, array_id=""))
+        return found
+
+    def waited_for() -> list[str]:
+        machine.everything_works()
+        machine.everything_works()
+        assert rotation().phase is RotationPhase.DISTRIBUTED
+        [operation] = machine._running()
+        return [f"{one.resource.removeprefix('members/')}: {one.reason.partition(':')[0]}" for one in operation.waiting]
+
+    one, two = NAMES[1:3]
+    assert waited_for() == [f"{name}: answer on its peer port" for name in (one, two)]
+    machine.waive(one)
+    assert waited_for() == [f"{two}: answer on its peer port"]
+    machine.clone(one)
+    machine.waive(two)
+    assert waited_for() == [f"{one}: run once"]
+    machine.repair()
+    for _ in range(6):
+        machine.everything_works()
+    assert rotation().phase is RotationPhase.DISTRUSTED
