@@ -12,6 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from keyreeve_chassis.plain_http.metrics_page import serve_metrics
 from keyreeve_chassis.processes.drain import stop_signals
 from support.echo_service import ECHO, WATCH, EchoRequest, EchoResponse, EchoServicer, echo_service
 from support.running import Harness, pinned, refused, serving
@@ -52,6 +53,25 @@ async def test_health_is_served_on_both_listeners():
         with pytest.raises(grpc.aio.AioRpcError) as unknown:
             await health(probe, "other.Service")
     assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_pod_without_ipv4_serves_calls_health_and_metrics():
+    # The hosts are those of the chart's settings with `ipv6`.
+    port, stop_metrics = await serve_metrics("::", 0)
+    async with serving([echo_service()], host="::", health_host="::") as server:
+        leaf = server.hierarchies.control.person("operators/admin/ann")
+        address = f"[::1]:{server.running.port}"
+        async with (
+            grpc.aio.secure_channel(address, server.credentials(leaf), options=pinned()) as channel,
+            grpc.aio.insecure_channel(f"[::1]:{server.running.health_port}") as probe,
+        ):
+            assert await echo(channel)(EchoRequest(text="hello"), timeout=20) == EchoResponse(text="hello")
+            assert await health(probe) == SERVING
+        reader, writer = await asyncio.open_connection("::1", port)
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: pod\r\nConnection: close\r\n\r\n")
+        assert b" 200 " in await reader.readline()
+        writer.close()
+    await stop_metrics()
 
 
 @pytest.mark.parametrize("rpc", ["Check", "List", "Watch"])
