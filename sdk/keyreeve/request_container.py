@@ -17,6 +17,9 @@ _BEGIN = re.compile(rb"-----BEGIN ([^\r\n-]{1,64})-----")
 _PRIVATE = re.compile(
     rb"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY|---- BEGIN SSH2 [A-Z ]{0,20}PRIVATE KEY|PuTTY-User-Key-File-"
 )
+_JWK_TYPE = re.compile(rb"""(?:^|[\s{,"'])kty["']?\s*:""")
+_JWK_SECRET = re.compile(rb"""(?:^|[\s{,"'])(?:d|k|priv)["']?\s*:\s*["']?[A-Za-z0-9_-]{20,}""")
+"""The private member of a JSON Web Key (RFC 7518, section 6), in JSON or YAML; 128 bits are 22 characters."""
 _JAVA_KEY_STORE = (b"\xfe\xed\xfe\xed", b"\xce\xce\xce\xce")
 """How JKS and JCEKS begin; only the password shows whether the entries are keys."""
 _REQUESTS = frozenset({b"CERTIFICATE REQUEST", b"NEW CERTIFICATE REQUEST"})
@@ -58,7 +61,7 @@ def request_der(data: bytes) -> bytes:
     if data[0] == 0x30:
         return _refuse_others(_without_trailing_space(data))
     text = as_ascii(data)
-    if _PRIVATE.search(text):
+    if _is_private_text(text):
         beside = " beside the request" if any(label in _REQUESTS for label in _BEGIN.findall(text)) else ""
         raise CsrMalformed(f"the file holds {_PRIVATE_KEY}{beside}")
     found = [(begin, body, end) for begin, body, end in _PEM.findall(text) if begin in _REQUESTS]
@@ -76,11 +79,11 @@ def request_der(data: bytes) -> bytes:
 
 
 def is_private_key(data: bytes) -> bool:
-    """Whether a file is, or contains, a private key in PEM, DER, the forms of PuTTY and SSH2, or a key store."""
+    """Whether a file is, or contains, a private key: PEM, DER, JWK, a form of PuTTY or SSH2, or a key store."""
     if _is_private_binary(data):
         return True
     text = as_ascii(data)
-    if _PRIVATE.search(text) or _PRIVATE.search(text[::2]):
+    if _is_private_text(text) or _is_private_text(text[::2]):
         return True
     compact = b"".join(text.split())
     if not _BASE64.match(compact):
@@ -89,6 +92,10 @@ def is_private_key(data: bytes) -> bool:
         return _is_private_binary(base64.b64decode(compact + b"=" * (-len(compact) % 4)))
     except binascii.Error:
         return False
+
+
+def _is_private_text(text: bytes) -> bool:
+    return bool(_PRIVATE.search(text) or (_JWK_TYPE.search(text) and _JWK_SECRET.search(text)))
 
 
 def _is_private_binary(data: bytes) -> bool:

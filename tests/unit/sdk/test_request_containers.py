@@ -1,6 +1,7 @@
 """Containers of requests: what surrounds a request has no effect, and a file that is none is named for what it is."""
 
 import base64
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -110,6 +111,10 @@ def test_a_private_key_is_recognized_in_every_container(data: bytes) -> None:
         assert refusal.value.message.isprintable()
 
 
+JWK = {"kty": "EC", "crv": "P-256", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "kid": "web"}
+D = "jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI"
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -117,14 +122,31 @@ def test_a_private_key_is_recognized_in_every_container(data: bytes) -> None:
         b"---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\nP2/56wAAA==\n---- END SSH2 ENCRYPTED PRIVATE KEY ----\n",
         b"\xfe\xed\xfe\xed\x00\x00\x00\x02\x00\x00\x00\x01",
         b"\xce\xce\xce\xce\x00\x00\x00\x02\x00\x00\x00\x01",
+        json.dumps(JWK | {"d": D}).encode(),
+        json.dumps({"keys": [{"d": D} | JWK]}, indent=1).encode(),
+        json.dumps({"kty": "oct", "k": "AyM1SysPpbyDfgZld3umjw"}, separators=(",", ":")).encode(),
+        f"kty: EC\nd: {D}\n".encode(),
     ],
-    ids=["PuTTY", "SSH2", "JKS", "JCEKS"],
+    ids=["PuTTY", "SSH2", "JKS", "JCEKS", "JWK", "JWK set", "JWK of a secret", "JWK in YAML"],
 )
 def test_a_private_key_of_other_programs_is_recognized(data: bytes) -> None:
     for each in (data, *((b"\n" + data, PEM + data) if data.isascii() else (base64.encodebytes(data),))):
         assert is_private_key(each)
         with pytest.raises(CsrMalformed, match="must never be sent"):
             request_der(each)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_jwk_in_utf_16_is_recognized(encoding: str) -> None:
+    private = json.dumps(JWK | {"d": D}).encode(encoding)
+    assert is_private_key(private)
+    with pytest.raises(CsrMalformed, match="must never be sent"):
+        request_der(private)
+
+
+def test_a_public_jwk_is_no_private_key() -> None:
+    assert not is_private_key(json.dumps(JWK).encode())
+    assert not is_private_key(json.dumps({"d": D, "keys": [1]}).encode())
 
 
 def test_a_public_key_of_ssh2_is_no_private_key() -> None:
