@@ -11,7 +11,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from keyreeve.ca.v1 import authority_service_pb2 as authority_pb
 from keyreeve.ca.v1 import certificate_service_pb2 as pb
+from keyreeve.ca.v1 import profile_service_pb2 as profile_pb
 from support.command_line import Run, runner
 from support.fake_ca_server import FakeCa
 from support.peer_certificates import TestCa
@@ -35,6 +37,10 @@ def fake(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         monkeypatch.setenv("KEYREEVE_CONTEXT", str(context))
         running.answer("SignCertificate", signer.sign)
         running.answer("RenewCertificate", signer.sign)
+        authority = signer.authority()
+        running.answer("GetAuthority", authority)
+        running.answer("ListAuthorities", authority_pb.ListAuthoritiesResponse(authorities=[authority]))
+        running.answer("GetProfile", profile_pb.Profile(name="profiles/server", document='{"hierarchy": "estate"}'))
         yield running
 
 
@@ -44,6 +50,17 @@ class Signer:
     def __init__(self) -> None:
         self.root = TestCa.root("estate root")
         self.issuing = self.root.issuing("estate issuing")
+
+    def authority(self) -> authority_pb.Authority:
+        """The issuing CA as the service shows it."""
+        return authority_pb.Authority(
+            name="authorities/estate-issuing-1",
+            certificate_der=self.issuing.certificate.public_bytes(Encoding.DER),
+            kind=authority_pb.AUTHORITY_KIND_INTERMEDIATE,
+            hierarchy=authority_pb.HIERARCHY_ESTATE,
+            state=authority_pb.AUTHORITY_STATE_ACTIVE,
+            key_type=authority_pb.AUTHORITY_KEY_TYPE_P256,
+        )
 
     async def sign(self, request: Any, _context: Any) -> pb.SignCertificateResponse:
         item = request.item if isinstance(request, pb.SignCertificateRequest) else None

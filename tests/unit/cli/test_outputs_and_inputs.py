@@ -24,6 +24,7 @@ from cryptography.x509.oid import NameOID
 
 from keyreeve import errors
 from keyreeve.audit.v1 import audit_service_pb2 as audit_pb
+from keyreeve.ca.v1 import authority_service_pb2 as authority_pb
 from keyreeve.ca.v1 import certificate_service_pb2 as pb
 from keyreeve.cli.calling import read_past
 from keyreeve.cli.certificates.serial_numbers import read_serials
@@ -146,8 +147,6 @@ def test_a_certificate_of_the_ledger_is_shown_and_written_again(
     found.state = pb.CERTIFICATE_STATE_VALID
     found.certificate_der = leaf.public_bytes(Encoding.DER)
     fake.answer("GetCertificate", found)
-    from keyreeve.ca.v1 import authority_service_pb2 as authority_pb
-
     authority = authority_pb.Authority(
         name="authorities/estate-issuing-1", certificate_der=issuer.public_bytes(Encoding.DER)
     )
@@ -238,6 +237,10 @@ def test_revoking_many_shows_the_count_and_asks_first_and_sends_instants_of_the_
     assert fake.methods() == ["ListCertificates"]
     assert run(*old).code == 0
     assert asked == ["Revoke 2 certificates? It cannot be undone."] * 2
+    told = run(*old, "--yes")
+    assert told.code == 0
+    assert told.err == "revoking 2 certificates\n"
+    assert len(asked) == 2
     sent = fake.received[-1].request.issued_before_time.ToDatetime(UTC)
     assert abs(datetime.now(UTC) - timedelta(days=30) - sent) < timedelta(minutes=1)
 
@@ -300,10 +303,27 @@ def test_a_form_that_fails_after_all_names_the_certificate_that_was_issued(
     assert run("cert", "issue", "a.test", "--out", tmp_path / "full").code == 2
     assert fake.received == []
     fake.context.estate_bundle.write_bytes(TestCa.root("another").pem)
+    fake.answer("ListAuthorities", authority_pb.ListAuthoritiesResponse())
     done = run("cert", "issue", "a.test", "--out", tmp_path / "web", "--form", "root")
     assert done.code == 2
     leaf = x509.load_pem_x509_certificate((tmp_path / "web/certificate.pem").read_bytes())
     assert f"cert get {leaf.serial_number:032x}" in done.err
+
+
+def test_the_form_root_is_refused_before_anything_is_issued_when_the_bundle_lacks_the_root(
+    fake: FakeCa, run: Run, csr: Path, tmp_path: Path
+) -> None:
+    fake.context.estate_bundle.write_bytes(TestCa.root("another").pem)
+    issue = ("cert", "issue", "a.test", "--out", tmp_path / "web", "--form", "root")
+    sign = ("cert", "sign", "--csr", csr, "--out", tmp_path / "root.pem", "--form", "root")
+    for command in (issue, sign):
+        for signer in ((), ("--authority", "estate-issuing-1")):
+            done = run(*command, *signer)
+            assert done.code == 2
+            assert "lacks the root of estate-issuing-1" in done.err
+    assert set(fake.methods()) == {"GetProfile", "ListAuthorities", "GetAuthority"}
+    assert not (tmp_path / "web").exists()
+    assert not (tmp_path / "root.pem").exists()
 
 
 def test_list_shows_all_pages_without_the_cas_own(fake: FakeCa, run: Run) -> None:

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keyreeve.cli.calling import control_plane, read_lifetime, read_name
-from keyreeve.cli.certificates.forms import FILE_NAMES, FORM_HELP, FileForm, Material, check_form, mode_of, render
+from keyreeve.cli.certificates.forms import (
+    FILE_NAMES,
+    FORM_HELP,
+    FileForm,
+    Material,
+    check_form,
+    mode_of,
+    render,
+    root_of,
+)
 from keyreeve.cli.completion import authority_names, profile_names
 from keyreeve.cli.exit_codes import print_error
 from keyreeve.cli.options import ContextFile, Output, Quiet, command_name, shown
@@ -18,6 +27,7 @@ from keyreeve.cli.printing import Format, Printer, moment, until
 from keyreeve.errors import FileUnusable
 
 if TYPE_CHECKING:
+    from keyreeve import Client
     from keyreeve.values import SignedCertificate
 
 app = typer.Typer(help="Request, inspect, verify, renew and revoke certificates.", no_args_is_help=True)
@@ -107,8 +117,8 @@ def issue_certificate(
     also = {each: folder.path / FILE_NAMES[each] for each in form or ()}
     key = make_key(KeyType(key_type))
     with folder.tried(also.values()), control_plane(context) as client:
-        if FileForm.ROOT in also and not client.context.estate_bundle.exists():
-            raise FileUnusable(f"{client.context.estate_bundle}, which has the roots, does not exist")
+        if FileForm.ROOT in also:
+            _check_roots(client, profile, authority)
         signed = client.certificates.sign(
             profile, make_csr(key, names), lifetime=span, authority=authority, common_name=common_name
         )
@@ -134,6 +144,33 @@ def _told_as_issued(signed: "SignedCertificate") -> Iterator[None]:
     except (FileUnusable, BrokenPipeError):
         print_error(f"the certificate has been issued: `{command_name()} cert get {signed.serial}` writes it again")
         raise
+
+
+def _check_roots(client: "Client", profile: str, authority: str | None) -> None:
+    """Raise `FileUnusable` when the bundle lacks the root of a CA that may sign: before anything is issued."""
+    import json
+
+    from keyreeve.values import AuthorityKind, AuthorityState, Hierarchy
+
+    bundle = client.context.estate_bundle
+    if not bundle.exists():
+        raise FileUnusable(f"{bundle}, which has the roots, does not exist")
+    if authority is not None:
+        signers = [client.authorities.get(authority)]
+    else:
+        hierarchy = Hierarchy(json.loads(client.profiles.get(profile).document)["hierarchy"])
+        signers = [
+            each
+            for each in client.authorities.list()
+            if (each.hierarchy, each.kind, each.state) == (hierarchy, AuthorityKind.INTERMEDIATE, AuthorityState.ACTIVE)
+        ]
+    roots = _roots(bundle)
+    for signer in signers:
+        try:
+            root_of(signer.certificate_der, roots)
+        except FileUnusable:
+            name = signer.name.removeprefix("authorities/")
+            raise FileUnusable(f"{bundle} lacks the root of {name}, which may sign; nothing has been issued") from None
 
 
 def _roots(bundle: Path) -> list[bytes]:
@@ -199,6 +236,8 @@ def sign_csr(
     span = read_lifetime(lifetime)
     check_writable(out)
     with control_plane(context) as client:
+        if form is FileForm.ROOT:
+            _check_roots(client, profile, authority)
         signed = client.certificates.sign(
             profile, request, names=names, lifetime=span, authority=authority, common_name=common_name
         )

@@ -1,6 +1,6 @@
 """Forms of a certificate and its key that programs read."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -81,7 +81,7 @@ def render(form: FileForm, material: Material) -> bytes:
         FileForm.FULLCHAIN: lambda: to_pem([material.leaf, *material.chain]).encode(),
         FileForm.LEAF: lambda: to_pem([material.leaf]).encode(),
         FileForm.CHAIN: lambda: to_pem(material.chain).encode(),
-        FileForm.ROOT: lambda: to_pem([_root_of(material)]).encode(),
+        FileForm.ROOT: lambda: to_pem([root_of([material.leaf, *material.chain][-1], material.roots)]).encode(),
         FileForm.COMBINED: lambda: (
             to_pem([material.leaf, *material.chain]).encode() + _key_pem(material, encrypted=False)
         ),
@@ -117,13 +117,13 @@ def _pkcs12(material: Material) -> bytes:
     )
 
 
-def _root_of(material: Material) -> bytes:
-    """Return the root that signed the end of the chain."""
+def root_of(certificate: bytes, roots: Iterable[bytes]) -> bytes:
+    """Return the root that signed a certificate, such as the end of a chain. Raises `FileUnusable`."""
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature
 
-    last = x509.load_der_x509_certificate([material.leaf, *material.chain][-1])
-    for each in material.roots:
+    last = x509.load_der_x509_certificate(certificate)
+    for each in roots:
         root = x509.load_der_x509_certificate(each)
         if root.subject == last.issuer:
             try:

@@ -8,6 +8,7 @@ from keyreeve.cli.calling import control_plane, read_past
 from keyreeve.cli.certificates.crl_reasons import LeafReason
 from keyreeve.cli.certificates.serial_numbers import one_serial
 from keyreeve.cli.completion import authority_names, profile_names
+from keyreeve.cli.exit_codes import print_error
 from keyreeve.cli.options import ContextFile, Output, Quiet
 from keyreeve.cli.printing import Format, Printer, moment
 from keyreeve.errors import CertificateNotFound, KeyreeveError
@@ -108,20 +109,25 @@ def revoke_certificates(
     if first is not None and last is not None and first >= last:
         raise typer.BadParameter(f"nothing can be issued from {moment(first)} on and before {moment(last)}")
     with control_plane(context) as client:
-        if not yes:
+        if not (yes and quiet):
             matching = sum(
-                (requester is None or each.requester == requester)
-                and (first is None or each.issued_at >= first)
-                and (last is None or each.issued_at < last)
+                (first is None or each.issued_at >= first) and (last is None or each.issued_at < last)
                 for each in client.certificates.list(
-                    authority=authority, profile=profile, identity=identity, state=CertificateState.VALID, page_size=500
+                    authority=authority,
+                    profile=profile,
+                    identity=identity,
+                    requester=requester,
+                    state=CertificateState.VALID,
+                    page_size=500,
                 )
             )
             if not matching:
                 raise _nothing_matches()
-            typer.confirm(
-                f"Revoke {matching} certificate{'' if matching == 1 else 's'}? It cannot be undone.", abort=True
-            )
+            counted = f"{matching} certificate{'' if matching == 1 else 's'}"
+            if yes:
+                print_error(f"revoking {counted}")
+            else:
+                typer.confirm(f"Revoke {counted}? It cannot be undone.", abort=True)
         operation = client.certificates.revoke_many(
             CrlReason(reason),
             authority=authority,
