@@ -33,7 +33,7 @@ from support.attack_modes import ATTACKS, LIST, SIGN_ONE, SIGNING, burning, runn
 from support.attack_table import SHOWN, Row
 from support.control_plane import CA, ControlPlane
 from support.http2_attacker import Seen
-from support.running_ca import OPERATOR, WORKLOAD, RunningCa, place_for_ca
+from support.running_ca import OPERATOR, WORKLOAD, RunningCa, running
 
 MOST_BYTES = 400 * 1024 * 1024
 KEY = make_key()
@@ -130,13 +130,8 @@ def test_an_attack_takes_bounded_memory_and_refuses_nobody_else(
 @pytest.fixture(scope="module")
 def on_postgresql(request: pytest.FixtureRequest) -> Iterator[RunningCa]:
     """A CA on PostgreSQL in this process."""
-    with place_for_ca("postgresql", request, started=True) as (directory, settings):
-        ca = RunningCa(settings, directory, workers=1)
-        ca.start()
-        try:
-            yield ca
-        finally:
-            ca.stop()
+    with running("postgresql", request, workers=1) as ca:
+        yield ca
 
 
 @pytest.mark.faults
