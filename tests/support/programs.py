@@ -35,6 +35,7 @@ PACKAGES = {
     PROMTOOL: "",
     "ssh-keygen": "openssh-client",
     "stunnel4": "stunnel4",
+    "systemd-analyze": "systemd",
     "tstclnt": "libnss3-tools",
     "vfychain": "libnss3-tools",
 }
