@@ -22,6 +22,7 @@ from keyreeve_chassis.audit.sinks import NEWEST, Feeder, FileSink, Sink, SinkFai
 from keyreeve_chassis.changes.topics import Topics
 from keyreeve_chassis.processes.ipc import Client
 from keyreeve_chassis.processes.ipc import Connection as IpcConnection
+from keyreeve_chassis.processes.standard_output import service_output
 from keyreeve_chassis.settings.sections import DatabaseServerSettings
 from keyreeve_chassis.telemetry.current_values import CurrentValues
 
@@ -61,7 +62,7 @@ class SinkFeeding:
         if settings.audit.syslog is not None:
             sinks.append(SyslogSink(settings.audit.syslog, settings.state_directory / "audit-syslog.k"))
         if settings.audit.stdout:
-            sinks.append(StandardOutputSink())
+            sinks.append(StandardOutputSink(service_output()))
         return cls(log, tuple(Feeder(sink) for sink in sinks), settings.audit.sink_required, topics)
 
     def problems(self) -> list[str]:

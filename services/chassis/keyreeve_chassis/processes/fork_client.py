@@ -92,9 +92,7 @@ class ForkServer:
         ours.setblocking(False)
         with theirs:
             try:
-                process = await asyncio.create_subprocess_exec(
-                    *argv, stdin=theirs.fileno(), stdout=asyncio.subprocess.DEVNULL
-                )
+                process = await asyncio.create_subprocess_exec(*argv, stdin=theirs.fileno())
             except BaseException:
                 ours.close()
                 raise

@@ -20,6 +20,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from keyreeve_chassis.processes.standard_output import keep_service_output
+
 NAME = "fork_server"
 READY = b"ready"
 LONGEST_REQUEST = 65_536
@@ -130,6 +132,7 @@ def _become(
     """Set up a new process's streams, environment and name, and run it; the exit code."""
     from keyreeve_chassis.telemetry import metrics
 
+    keep_service_output()
     for place, descriptor in zip((_STANDARD_INPUT, _STANDARD_OUTPUT), descriptors, strict=True):
         os.dup2(descriptor, place)
         os.close(descriptor)

@@ -22,6 +22,7 @@ PROGRAM = """
 import json, os, random, signal, sys, threading
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from keyreeve_chassis.processes import fork_server
+from keyreeve_chassis.processes.standard_output import service_output
 
 ed25519.Ed25519PrivateKey.generate()  # whatever OpenSSL keeps for randomness is there before the fork
 held = open(__file__)
@@ -32,6 +33,10 @@ def run(arguments):
         return int(more[0])
     if how == "fail":
         raise RuntimeError("failed on purpose")
+    if how == "tell":
+        os.write(service_output(), b"for the collector of logs\\n")
+        print("for the manager")
+        return 0
     if how == "wait":
         print("waiting", flush=True)
         sys.stdin.read()
@@ -89,11 +94,24 @@ def parent_of(forked: Forked) -> int:
     return int(Path(f"/proc/{forked.pid}/stat").read_text().rpartition(") ")[2].split()[1])
 
 
+def own_output() -> str:
+    """Where this process's standard output leads."""
+    return str(Path("/proc/self/fd/1").readlink())
+
+
 def interrupts_a_fresh_one() -> bool:
     """Whether SIGINT does what it usually does to a new interpreter; a shell's background has it ignored."""
     asked = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, check=True)
     return done.stdout == b"True\n"
+
+
+async def test_what_a_process_tells_the_collector_of_logs_does_not_go_to_its_manager(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    async with fork_servers_of(program(tmp_path)) as fork_servers:
+        assert await fork_servers.answer("tell") == (0, b"for the manager\n")
+    assert capfd.readouterr().out == "for the collector of logs\n"
 
 
 async def test_a_process_begins_like_a_fresh_one(tmp_path: Path):
@@ -107,9 +125,10 @@ async def test_a_process_begins_like_a_fresh_one(tmp_path: Path):
         assert one["name"] == "kr-ca-say"
         assert one["variable"] == "yes"
         assert one["signals"] == [interrupts_a_fresh_one(), True, True]
-        # Beside the streams: what the program had opened itself, and nothing of the fork server's line to its manager.
+        # Beside the streams: what the program had opened itself, the standard output that it had, and nothing of the fork
+        # server's line to its manager.
         others = [path for number, path in one["files"] if number > 2]
-        assert others == [str(tmp_path / "program.py")]
+        assert others == [str(tmp_path / "program.py"), own_output()]
         assert not any("socket" in path for _, path in one["files"])
     for values in zip(*(one["random"] for one in said), strict=True):
         assert len(set(values)) == 3
