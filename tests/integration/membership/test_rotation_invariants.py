@@ -9,7 +9,7 @@ holds its rotation.
 import asyncio
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -46,6 +46,7 @@ from support.membership_model import Authorities, Crashed, Store
 NAMES = tuple(f"m{i}.example.test" for i in range(4))
 EXAMPLES = int(os.environ.get("KEYREEVE_ROTATION_EXAMPLES", "8"))
 """More are worth a night."""
+_TROUBLE = ("fall_silent_or_answer", "clone", "waive")
 ADMIN = "spiffe://example.test/operators/admin/ann"
 REFUSALS = (errors.FailedPrecondition, errors.InvalidArgument, errors.NotFound, errors.AlreadyExists)
 
@@ -132,13 +133,17 @@ class Machine(RuleBasedStateMachine):
             self.answered.add((authority_id, server.boot_id))
         return PeerAnswer(problem, server.boot_id)
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(joined=st.booleans())
+    def begin(self, *, joined: bool) -> None:
         for name in NAMES:
             self.register(name)
         self.lead()
         for name in NAMES:
             self.turn(name)
+        for name in NAMES[1:3] if joined else ():
+            self.join(NAMES[0], name)
+            for _ in range(3):
+                self.everything_works()
 
     def register(self, name: str) -> None:
         array_id = name.partition(".")[0]
@@ -324,8 +329,13 @@ class Machine(RuleBasedStateMachine):
 
         self._try(work)
 
-    @rule(name=st.sampled_from(NAMES), kind=st.sampled_from(sorted(set(RotationKind) - {RotationKind.PROMOTE})))
-    def rotate(self, name: str, kind: RotationKind) -> None:
+    @rule(
+        name=st.sampled_from(NAMES),
+        kind=st.sampled_from(sorted(set(RotationKind) - {RotationKind.PROMOTE})),
+        trouble=st.lists(st.tuples(st.sampled_from(_TROUBLE), st.sampled_from(NAMES)), max_size=3),
+    )
+    def rotate(self, name: str, kind: RotationKind, trouble: Sequence[tuple[str, str]] = ()) -> None:
+        """Begin a rotation, which has trouble as it goes on."""
         key_type = KeyType.P384 if kind is RotationKind.ALGORITHM_CHANGE else KeyType.P256
         asked = NewRotation(kind, key_type, 50 if kind is RotationKind.EMERGENCY else 0)
 
@@ -334,7 +344,13 @@ class Machine(RuleBasedStateMachine):
             assert member is not None
             self.rotations.start(tx, member.array_id, asked, ADMIN)
 
-        self._try(work)
+        if self._try(work):
+            self.work(1)
+            for what, other in trouble:
+                getattr(self, what)(other)
+                self._look_at_clones()
+                self.everything_works()
+                self._look_at_clones()
 
     @rule()
     def roll_back(self) -> None:
@@ -469,6 +485,7 @@ class Machine(RuleBasedStateMachine):
                         server, said = self.servers[one.name], acknowledged[one.member_uid]
                         assert (said.boot_id, said.epoch >= rotation.epoch) == (server.boot_id, True), "I1"
                         assert authority_id in server.trusted, "I1"
+                        assert not server.cloned, "a clone holds its rotation"
                         waived = (rotation.rotation_id, one.name) in self.waived
                         assert waived or (authority_id, server.boot_id) in self.answered, "I1: a statement alone"
                 if what == "destroy" and authority_id in {rotation.old_authority_id, rotation.new_authority_id}:
@@ -493,6 +510,9 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def a_cloned_member_holds_its_rotation(self) -> None:
+        self._look_at_clones()
+
+    def _look_at_clones(self) -> None:
         def look(tx: MembershipTransaction) -> dict[str, tuple[Any, ...]]:
             found = {}
             for operation in tx.operations.running():
@@ -557,15 +577,10 @@ def test_rotations_keep_their_invariants(examples: int) -> None:
 def machine() -> Iterator[Machine]:
     """Three servers in one array, of which a rotation has distributed its new CA; the ports of two are silent."""
     made = Machine()
-    made.begin()
+    made.begin(joined=True)
     for name in NAMES[1:3]:
-        made.join(NAMES[0], name)
-        for _ in range(3):
-            made.everything_works()
         made.fall_silent_or_answer(name)
     made.rotate(NAMES[0], RotationKind.SCHEDULED)
-    made.everything_works()
-    made.everything_works()
     yield made
     made.close()
 
