@@ -1,8 +1,9 @@
 """The membership service and the vault in this process, for the legacy commands, with every RPC recorded."""
 
+import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,12 @@ from keyreeve_credentials.settings import VaultSettings
 from support.membership import Agent, RunningMembership, membership_settings, running_membership
 from support.peer_certificates import TRUST_DOMAIN
 from support.service_in_process import IssuedIdentity
-from support.transcripts import Recorder, Stage
+from support.transcripts import PlayedCommand, Recorder, Stage, several_calls
 from support.uploaded_files import uploaded
 from support.vault import running_vault, vault_settings
+
+OF_NO_COMMAND = ("audit_", "leases", "member_boots", "requests", "roll_state", "sqlite_", "workers")
+"""Beginnings of the names of tables that refused calls, or the services by themselves, change."""
 
 
 class RecordingCaller(Caller):
@@ -76,6 +80,12 @@ class LegacyStage:
 
     membership: RunningMembership
     client: RecordingClient
+    databases: tuple[Path, ...]
+    """The SQLite files of the services."""
+    refused: int = 0
+    """Commands that were refused; the tables have been compared unless a part may have been carried out."""
+    _rows: dict[str, list[str]] = field(default_factory=dict)
+    """Of every table before the present command."""
 
     @property
     def agents(self) -> dict[str, Agent]:
@@ -84,7 +94,7 @@ class LegacyStage:
 
     def stage(self) -> Stage:
         """What transcripts are played on."""
-        return Stage(self.client, self.give, self.client.recorder, before=self.everyone_reports)
+        return Stage(self.client, self.give, self.client.recorder, before=self.before, after=self.after)
 
     async def give(self, text: str) -> None:
         """Make true what a line of a transcript says."""
@@ -111,6 +121,32 @@ class LegacyStage:
         await agent.turn()
         self.agents[server] = agent
         return agent
+
+    async def before(self) -> None:
+        """Have everything reported, and note what the tables hold."""
+        await self.everyone_reports()
+        self._rows = self.rows()
+
+    async def after(self, command: PlayedCommand, code: int) -> None:
+        """Compare the tables with what they held before a refused command."""
+        self.refused += code != 0
+        if code and not several_calls(command.argv):
+            changed = {name: (self._rows[name], rows) for name, rows in self.rows().items() if rows != self._rows[name]}
+            assert not changed, (command.argv, changed)
+
+    def rows(self) -> dict[str, list[str]]:
+        """The rows of all tables that commands change, by database and table."""
+        found = {}
+        for file in self.databases:
+            with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+                names = [name for (name,) in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+                for name in names:
+                    if not name.startswith(OF_NO_COMMAND):
+                        begun = "WHERE creator <> ''" if name == "operations" else ""  # others are the service's own
+                        rows = database.execute(f'SELECT * FROM "{name}" {begun}')
+                        found[f"{file.stem}.{name}"] = sorted(map(repr, rows))
+        assert found.keys() >= {"membership.members", "credentials.entries", "credentials.key_files"}
+        return found
 
     async def everyone_reports(self) -> None:
         """Wait until every agent has reported what is so."""
@@ -147,4 +183,5 @@ async def running_stage(directory: Path) -> AsyncIterator[LegacyStage]:
                 ann.key,
             )
             async with RecordingClient(context, membership) as client:
-                yield LegacyStage(membership, client)
+                files = (directory / "state" / "membership.db", place / "state" / "credentials.db")
+                yield LegacyStage(membership, client, files)

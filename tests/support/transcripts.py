@@ -180,8 +180,14 @@ async def run_in_process(command: "PlayedCommand", stage: "Stage") -> int:
     return await run_command(command.program, command.argv, command.console, surroundings)
 
 
-async def nothing() -> None:
-    """Do nothing before a command."""
+async def nothing(*_: object) -> None:
+    """Do nothing before and after a command."""
+
+
+def several_calls(argv: list[str]) -> bool:
+    """Whether a command line makes several changes, of which one may fail after others."""
+    several = (["config", "edit"], ["array", "remove_backup_primary"], ["pki", "pkcs12-to-ssh"])
+    return "--file" in argv or argv[:2] in several
 
 
 @dataclass
@@ -195,6 +201,8 @@ class Stage:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     before: Callable[[], Awaitable[None]] = nothing
     """Called before each command."""
+    after: Callable[["PlayedCommand", int], Awaitable[None]] = nothing
+    """Called after each command, with its exit code."""
     run: Callable[["PlayedCommand", "Stage"], Awaitable[int]] = run_in_process
     """The way in."""
 
@@ -241,7 +249,9 @@ async def play(path: Path, stage: Stage) -> str:
         await stage.before()
         stage.recorder.hides_subjects = program == "tarantella"
         stage.recorder.lines.clear()
-        code = await stage.run(PlayedCommand(PROGRAMS[program], argv, console, server, array), stage)
+        played = PlayedCommand(PROGRAMS[program], argv, console, server, array)
+        code = await stage.run(played, stage)
+        await stage.after(played, code)
         lines += [f"$ {step.command}", *stage.recorder.lines, f"= {code}", ""]
     return "\n".join(lines).rstrip("\n") + "\n"
 

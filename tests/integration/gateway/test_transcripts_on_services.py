@@ -1,4 +1,4 @@
-"""The legacy commands do what their transcripts say on the real services too.
+"""The legacy commands do what their transcripts say on the real services too; one that is refused changes no row.
 
 Every transcript is played on fakes, too (tests/unit/gateway): here, one in three is part of `make test`, the rest of the
 faults.
@@ -28,5 +28,9 @@ def playable() -> list[Path]:
         for number, path in enumerate(playable())
     ],
 )
-async def test_a_command_does_what_its_transcript_says(path: Path, stage: LegacyStage) -> None:
-    compare(path, await play(path, stage.stage()))
+async def test_a_command_does_what_its_transcript_says_and_changes_no_row_when_it_is_refused(
+    path: Path, stage: LegacyStage
+) -> None:
+    played = await play(path, stage.stage())
+    compare(path, played)
+    assert stage.refused == sum(line in {"= 1", "= 2"} for line in played.splitlines())

@@ -16,7 +16,7 @@ from keyreeve_gateway.grammar.model import Program
 from keyreeve_gateway.grammar.parsing import UsageProblem
 from keyreeve_gateway.settings import LegacySettings
 from support.hostile_input import HOSTILE, command_lines
-from support.transcripts import PROGRAMS, Recorder, ScriptedConsole
+from support.transcripts import PROGRAMS, Recorder, ScriptedConsole, several_calls
 
 SERVER = "newyork.example.com"
 
@@ -39,11 +39,6 @@ def run(program: Program, argv: list[str], file: bytes = b"") -> tuple[int, list
     before: object = None
     code = asyncio.run(play())
     return code, recorder.lines, services.state() != before
-
-
-def several_calls(argv: list[str]) -> bool:
-    """Whether a command line makes several changes, of which one may fail after others."""
-    return "--file" in argv or argv[:2] == ["config", "edit"] or argv[:2] == ["array", "remove_backup_primary"]
 
 
 def shown(lines: list[str]) -> list[str]:
