@@ -4,9 +4,11 @@ import os
 import random
 import re
 import signal
+import sqlite3
 import subprocess
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,13 @@ import pytest
 from keyreeve.cli.supervision.local_services import SERVICES
 from keyreeve.cli.supervision.processes import read_pid
 from keyreeve.cli.supervision.supervisor import pid_file
+from keyreeve.file_values import FileSpace
 from keyreeve.membership_values import Server
+from keyreeve.plaintext import Plaintext
 from support.control_plane import ALL_SERVICES, ControlPlane
 from support.legacy_processes import LegacyShell
 from support.local_servers import Servers
+from support.uploaded_files import PASSPHRASE, uploaded
 from support.waiting import wait_for
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
@@ -91,6 +96,42 @@ def test_a_batch_that_is_killed_has_stored_whole_entries_and_can_be_repeated(
         for one in random.Random(victim).sample(hosts, 5):
             [entry] = client.credentials.entries.list(array, resource=f".../_dns/{one}")
             assert client.credentials.entries.reveal(entry.name, purpose="support").secret.text() == f"of-{one}"
+
+
+@pytest.mark.parametrize("victim", ["client", "gateway", "credentials"])
+def test_a_conversion_that_is_killed_leaves_the_pkcs12_or_the_ssh_key_and_can_be_repeated(
+    plane: ControlPlane, victim: str
+) -> None:
+    name = f"core-{uuid.uuid4().hex[:8]}.example.test"
+    shell = LegacyShell(plane.state_directory.context).on(name)
+    convert, passphrase = ("mmp", "pki", "pkcs12-to-ssh", "bill"), f"{PASSPHRASE.decode()}\n"
+    pkcs12, database = uploaded("pkcs12"), plane.state_directory.state("credentials") / "credentials.db"
+    with plane.client() as client, closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as rows:
+        array = client.membership.arrays.create(Server(name, "127.0.0.1:5427", "5.40")).name
+        space, files = FileSpace(array, name), client.credentials.files
+        files.put(space, "bill.pub", Plaintext(pkcs12))
+
+        def taken_apart() -> bool:
+            found = "SELECT count(*) FROM key_files WHERE server = ? AND name LIKE 'pkcs12-to-ssh-%'"
+            return bool(rows.execute(found, (name,)).fetchone()[0])
+
+        def is_converted() -> bool:
+            contents = files.get(space, "bill.pub", purpose="support").contents.reveal()
+            assert contents == pkcs12 or contents.startswith(b"ecdsa-sha2-nistp256 ")
+            return contents != pkcs12
+
+        with shell.begun(*convert, given=passphrase) as command:
+            while not taken_apart():  # without a pause: the files are there for some milliseconds
+                assert command.poll() is None, ended(command)
+            kill(plane, victim, command)
+            ended(command)
+        listed = answers(shell, "mmp", "pki", "list").splitlines()[1:]
+        assert set(listed) == {file.file for file in files.list(space)}
+        shown = answers(shell, "mmp", "pki", "inspect", "bill.pub")
+        assert ("public key" in shown) is is_converted(), shown
+        repeated = shell.run(*convert, given=passphrase)
+        assert is_converted(), repeated.stderr
+        assert not taken_apart(), listed
 
 
 def test_a_change_of_an_array_that_is_killed_is_shown_and_carried_through(plane: ControlPlane, tmp_path: Path) -> None:

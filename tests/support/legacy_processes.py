@@ -54,11 +54,11 @@ class LegacyShell:
         return {line[2].strip() for line in lines}
 
     @contextmanager
-    def begun(self, program: str, *arguments: str) -> "Iterator[subprocess.Popen[str]]":
+    def begun(self, program: str, *arguments: str, given: str = "") -> "Iterator[subprocess.Popen[str]]":
         """Start a command, which ends with the context at the latest; its output is one stream."""
         process = subprocess.Popen(
             self._command(program, arguments),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=self._environment(),
@@ -66,6 +66,11 @@ class LegacyShell:
         )
         with process:
             try:
+                assert process.stdin is not None
+                process.stdin.write(given)
+                process.stdin.flush()
+                process.stdin.close()
+                process.stdin = None
                 yield process
             finally:
                 process.kill()
