@@ -29,30 +29,42 @@ class Vault:
     random: Random = os.urandom
     _getting: dict[tuple[str, str], asyncio.Future[OpenKek]] = field(default_factory=dict)
     """Keys that threads ask the root provider for."""
-    _prepared: set[str] = field(default_factory=set)
-    """Arrays that have a key that writes: a rotation replaces it in one transaction."""
+    _prepared: dict[str, str] = field(default_factory=dict)
+    """The last known key that writes, by array: a rotation replaces it in one transaction."""
 
     def place(self, array_id: str, uid: str, owner: str, resource: str, version: int) -> Place:
         """The place of a value; `version` counts its encryptions, so that no two have the same place."""
         return Place(self.trust_domain, array_id, uid, owner, resource, version)
 
     async def prepare(self, array_id: str) -> None:
-        """Make the array's first key unless it has one; call it before a transaction that seals. Raises `VaultSealed`."""
+        """Have the array's key that writes in memory, and make the first one; call it before a transaction that seals.
+
+        The root provider may be slow, and a transaction holds a thread, and a lock that other writes wait for. Raises as
+        `make_ready`.
+        """
+        known_writer = self._prepared.get(array_id, "")
+        try:
+            if known_writer:
+                await self.make_ready(array_id, known_writer)
+                return
+        except VaultKeyUnavailable:  # it may have been replaced and destroyed meanwhile
+            self._prepared.pop(array_id, None)
         self.switch.check()
-        if array_id in self._prepared:
-            return
 
         def find(tx: KeyTransaction) -> tuple[Kek | None, int]:
             return tx.keks.writer(array_id), len(tx.keks.of_array(array_id))
 
         writer, known = await self.store.read(find)
         if writer is not None:
-            self._prepared.add(array_id)
+            self._prepared[array_id] = writer.kek_id
+            await self.make_ready(array_id, writer.kek_id)
             return
         kek_id, now = secrets.token_hex(16), self.now()
         await asyncio.to_thread(self.root.create, array_id, kek_id)
         made = Kek(kek_id, array_id, known + 1, KekState.WRITER, 0, now, now)
-        if not await self.store.write(lambda tx: tx.keks.add(made)):  # another call was faster
+        if await self.store.write(lambda tx: tx.keks.add(made)):
+            await self.make_ready(array_id, kek_id)
+        else:  # another call was faster
             await asyncio.to_thread(self.root.destroy, kek_id)
 
     def seal(self, tx: KeyTransaction, place: Place, fields: Mapping[str, Plaintext]) -> Sealed:
@@ -70,7 +82,9 @@ class Vault:
 
     def seal_under(self, writer: Kek, place: Place, fields: Mapping[str, Plaintext]) -> Sealed:
         """Encrypt the fields of one write under a key that `use_writer` has returned in this transaction."""
-        return seal_fields(self.keyring.get(place.array_uid, writer.kek_id), writer.kek_id, place, fields, self.random)
+        key = self.keyring.get(place.array_uid, writer.kek_id)
+        self._prepared[place.array_uid] = writer.kek_id
+        return seal_fields(key, writer.kek_id, place, fields, self.random)
 
     async def make_ready(self, array_id: str, kek_id: str) -> None:
         """Have `open` find a key in memory; a thread asks the root provider, which may be slow. Raises as `open`."""
