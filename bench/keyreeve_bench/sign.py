@@ -25,7 +25,7 @@ from keyreeve_bench.ledger import Ledger, LedgerUnreadable, open_ledger
 from keyreeve_bench.local_processes import machine, server_group
 from keyreeve_bench.progress import Progress
 from keyreeve_bench.reads import measure_reads
-from keyreeve_bench.recording import percentiles_ms
+from keyreeve_bench.recording import Tally, percentiles_ms
 from keyreeve_bench.report import report_of
 from keyreeve_bench.session import MEASURED, WARM_UP, Step
 from keyreeve_bench.settings import BenchSettings
@@ -69,10 +69,12 @@ async def bench_sign(settings: BenchSettings) -> dict[str, Any]:
         workers = len(bench.server.only("worker").processes()) if bench.server else 0
         echo = await stack.enter_async_context(echo_service(directory / "echo", answer, workers or machine_cores()))
         await _measure_limits(bench, echo)
+        best = {name: await _best_in_flight(bench, name, baseline) for name, baseline in started.items()}
         for number in range(settings.runs):
             await _run(bench, number)
             for name, baseline in started.items():
-                await _run_baseline(bench, name, baseline, number)
+                told = await _run_baseline(bench, baseline, best[name], f"{name}, run {number + 1} of {settings.runs}")
+                bench.baselines.setdefault(name, []).append(told)
             await _measure_limits(bench, echo)
         if settings.overload:
             await _overload(bench)
@@ -84,7 +86,8 @@ async def bench_sign(settings: BenchSettings) -> dict[str, Any]:
         serials = b"".join(outcome.serials for outcome in bench.outcomes)
         with Client(context) as client:
             facts["reads_ms"] = await asyncio.to_thread(measure_reads, client, serials)
-        document = report_of(bench, facts, checks, {name: one.settings for name, one in started.items()})
+        told_of = {name: f"{one.settings}, {best[name]} in flight" for name, one in started.items()}
+        document = report_of(bench, facts, checks, told_of)
     document["requirements"] = [threshold.check(document) for threshold in thresholds]
     document["ok"] = all(check.ok for check in checks) and all(one["met"] for one in document["requirements"])
     if settings.plot:
@@ -158,16 +161,23 @@ async def _run(bench: Bench, number: int) -> None:
     bench.progress.done(f"{name}: {told.rate:,.0f} certificates/s, p99 {told.latency_ms()['p99']:,.1f} ms")
 
 
-async def _run_baseline(bench: Bench, name: str, baseline: baselines.Baseline, number: int) -> None:
+async def _best_in_flight(bench: Bench, name: str, baseline: baselines.Baseline) -> int:
+    """The number of requests in flight at which a baseline signs the most."""
+    rates = {}
+    for count in baselines.IN_FLIGHT:
+        rates[count] = (await _run_baseline(bench, baseline, count, f"{name} with {count} in flight")).rate
+    return max(rates, key=rates.__getitem__)
+
+
+async def _run_baseline(bench: Bench, baseline: baselines.Baseline, in_flight: int, what: str) -> Tally:
     settings = bench.settings
-    steps = [Step(WARM_UP, settings.warm_up, baselines.IN_FLIGHT)] if settings.warm_up else []
-    steps.append(Step(MEASURED, settings.duration, baselines.IN_FLIGHT))
-    what = f"{name}, run {number + 1} of {settings.runs}"
+    steps = [Step(WARM_UP, settings.warm_up, in_flight)] if settings.warm_up else []
+    steps.append(Step(MEASURED, settings.duration, in_flight))
     bench.progress.step(what)
-    load = await asyncio.to_thread(baseline.load, settings, steps)
+    load = await asyncio.to_thread(baseline.load, settings, steps, in_flight)
     told = (await session.run(load, watched={}, show=bench.progress.live(what))).measured
-    bench.baselines.setdefault(name, []).append(told)
     bench.progress.done(f"{what}: {told.rate:,.0f} certificates/s, p99 {told.latency_ms()['p99']:,.1f} ms")
+    return told
 
 
 async def _measure_limits(bench: Bench, echo: Path) -> None:

@@ -14,8 +14,8 @@ from keyreeve.errors import StartFailed
 from keyreeve_bench.session import Load, Step
 from keyreeve_bench.settings import BenchSettings
 
-IN_FLIGHT = 16
-"""Requests in flight: with more, these servers become slower, not faster, once they commit durably."""
+IN_FLIGHT = (4, 16, 64)
+"""Requests in flight, of which each baseline is measured with the number that gives it the highest rate."""
 _READY_SECONDS = 30.0
 _STOP_SECONDS = 5.0
 
@@ -33,7 +33,7 @@ class Baseline:
     prepare: Callable[[float], None] = lambda _: None
     """Makes the bodies for a number of seconds, where each body can be sent only once."""
 
-    def load(self, settings: BenchSettings, steps: Sequence[Step]) -> Load:
+    def load(self, settings: BenchSettings, steps: Sequence[Step], in_flight: int) -> Load:
         """Build the load of a run; each request in flight has its own connection."""
         self.prepare(sum(step.seconds for step in steps))
         return Load(
@@ -42,7 +42,7 @@ class Baseline:
             profile="",
             steps=steps,
             processes=settings.processes,
-            connections=IN_FLIGHT,
+            connections=in_flight,
             marker="0" * 12,
             client="https",
             timeout=settings.timeout,
