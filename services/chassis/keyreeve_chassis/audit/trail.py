@@ -1,16 +1,19 @@
 """One call's record: when it is written, by whom, and that it is written once.
 
 A call that changes something entrusts its record to the transaction of the change (`entrust`), so that neither exists
-without the other; for every other call the guard writes it before it answers. Calls without an identity are counted
-instead: one record for each (peer, reason, second), so that unauthenticated clients cannot fill the disk. Of a request, a record
-keeps the fields that the method's row lists, and no others (`targets_of`).
+without the other; for every other call the guard writes it before it answers. Refusals of callers without an identity, and those
+for load, are counted instead: one record for each second, so that unauthenticated clients cannot fill the disk, and a
+caller that ignores what it is told keeps nobody else's records waiting. Of a request, a record keeps the fields that the
+method's row lists, and no others (`targets_of`).
 """
 
 import asyncio
 import functools
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -19,13 +22,15 @@ from google.protobuf.message import Message
 
 from keyreeve.audit import record as records
 from keyreeve.audit.record import Pairs, Record
-from keyreeve.errors import AuditUnavailable, KeyreeveError
+from keyreeve.errors import AuditUnavailable, KeyreeveError, TooManyConnections, TooManyInFlight
 from keyreeve.identity import Caller
 from keyreeve_chassis.audit.recording import Recorder
 from keyreeve_chassis.guard.call import AuditRecord, Call
 
 MOST_PEERS = 1_000
-"""Different (peer, reason) counted in one second; what comes on top is counted under the peer `*`."""
+"""Different refusals counted in one second; what comes on top is counted under the peer `*` and no method."""
+FOR_LOAD = (TooManyInFlight, TooManyConnections)
+"""What the audit log only counts: a hundred times what is answered can be refused, and each record is a part of a commit."""
 _SETTLE_SECONDS = 2.0
 _CACHED_PREFIXES = 4_096
 MOST_VALUES = 200
@@ -95,6 +100,19 @@ class CallRecord:
         return self.entrusted is not None and not done.cancelled() and done.exception() is None
 
 
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """What refusals that are counted together have in common. Strings as in `Record`."""
+
+    second: int
+    peer: str
+    method: str
+    caller: str
+    subject: str
+    code: str
+    reason: str
+
+
 class Trail:
     """The audit trail of one process."""
 
@@ -113,7 +131,7 @@ class Trail:
         self.gate = gate
         self.now = now
         self._prefixes: dict[tuple[str, str, int, str, str], tuple[Caller | None, bytes]] = {}
-        self._refused: dict[tuple[int, str, str, str], int] = {}
+        self._refused: Counter[_Refusal] = Counter()
         self._flush: asyncio.TimerHandle | None = None
         self._background: set[asyncio.Task[None]] = set()
 
@@ -143,7 +161,7 @@ class Trail:
         """Record a failed or refused call before its caller learns of it."""
         if record.handed_in:
             return
-        if call.caller is None:
+        if call.caller is None or (record.entrusted is None and isinstance(error, FOR_LOAD)):
             self._count(call, error)
             return
         if not await record.written_elsewhere():
@@ -181,23 +199,40 @@ class Trail:
             record.prepare()
         await self._recorder.record(record.head + tail)
 
-    # --- Refusals of peers without an identity ---------------------------------------------------------------------
+    # --- Refusals that are counted ---------------------------------------------------------------------------------
 
     def _count(self, call: Call, error: KeyreeveError) -> None:
         now = self.now() // 1000
-        key = (now, _host(call.peer), error.code, error.reason)
+        who, subject = str(call.caller or ""), str(call.subject or "")
+        method = records.clean(call.method) if call.caller is not None else ""
+        key = _Refusal(now, _host(call.peer), method, who, subject, error.code, error.reason)
         if key not in self._refused and len(self._refused) >= MOST_PEERS:
-            key = (now, "*", error.code, error.reason)
-        self._refused[key] = self._refused.get(key, 0) + 1
+            key = replace(key, peer="*", method="")
+        self._refused[key] += 1
         if self._flush is None:
             self._flush = asyncio.get_running_loop().call_later(1.0, self._flush_now)
 
     def _flush_now(self) -> None:
         """Write the counts of past seconds."""
         self._flush = None
-        counts, self._refused = self._refused, {}
-        for (second, peer, code, reason), count in counts.items():
-            made = Record("", "", "", "", peer, "", second * 1000, "", "", (), code, reason, (), count)
+        counts, self._refused = self._refused, Counter()
+        for one, count in counts.items():
+            made = Record(
+                method=one.method,
+                caller=one.caller,
+                credential="",
+                subject=one.subject,
+                peer=one.peer,
+                tls="",
+                time=one.second * 1000,
+                request_id="",
+                call_id="",
+                targets=(),
+                code=one.code,
+                reason=one.reason,
+                results=(),
+                calls=count,
+            )
             task = asyncio.create_task(self._write_counted(made))
             self._background.add(task)
             task.add_done_callback(self._background.discard)

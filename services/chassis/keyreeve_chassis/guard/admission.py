@@ -1,8 +1,10 @@
 """Admission control: how much one process and one peer may have in progress."""
 
+import asyncio
 import time
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_address, ip_network
@@ -108,6 +110,74 @@ class FairShare:
             self._of[caller] = left
         else:
             del self._of[caller]
+
+
+class Turns:
+    """Lets few reads of a caller be worked on at once while others call, so that theirs do not come behind hundreds of its own.
+
+    The threads that read take what they are given in the order of its arrival.
+    """
+
+    def __init__(self, most: int = 2, beside_seconds: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
+        """Take how many are worked on at once, and how long after the end of its last call another caller counts."""
+        self._most = most
+        self._beside_seconds = beside_seconds
+        self._clock = clock
+        self._here: Counter[Hashable] = Counter()
+        """Calls of each caller that are worked on or wait."""
+        self._begun: Counter[Hashable] = Counter()
+        self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}
+        self._last: Hashable = None
+        self._last_at = self._other_at = float("-inf")
+        """When the last caller was last seen, and when another one last was."""
+
+    @asynccontextmanager
+    async def take(self, caller: Hashable) -> AsyncIterator[None]:
+        """Wait for the call's turn, which it has while the context lasts."""
+        self._see(caller)
+        self._here[caller] += 1
+        try:
+            if self._begun[caller] >= self._most and self._is_beside_others():
+                turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                self._waiting.setdefault(caller, deque()).append(turn)
+                try:
+                    await turn
+                except asyncio.CancelledError:
+                    if not turn.cancelled():
+                        self._end(caller)  # its turn came with the cancellation
+                    raise
+            else:
+                self._begun[caller] += 1
+            try:
+                yield
+            finally:
+                self._end(caller)
+        finally:
+            self._see(caller)
+            self._here[caller] -= 1
+            if not self._here[caller]:
+                del self._here[caller]
+
+    def _see(self, caller: Hashable) -> None:
+        if caller != self._last:
+            self._last, self._other_at = caller, self._last_at
+        self._last_at = self._clock()
+
+    def _is_beside_others(self) -> bool:
+        return len(self._here) > 1 or self._clock() - self._other_at < self._beside_seconds
+
+    def _end(self, caller: Hashable) -> None:
+        self._begun[caller] -= 1
+        waiting = self._waiting.get(caller)
+        while waiting and self._begun[caller] < self._most:
+            turn = waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                self._begun[caller] += 1
+        if not waiting:
+            self._waiting.pop(caller, None)
+        if not self._begun[caller]:
+            del self._begun[caller]
 
 
 class ConnectionsPerPeer:

@@ -33,7 +33,7 @@ from keyreeve.ticket_key import TICKET_KEY
 from keyreeve_chassis.audit.trail import CallRecord, Trail
 from keyreeve_chassis.guard import failures
 from keyreeve_chassis.guard.access import AccessRule
-from keyreeve_chassis.guard.admission import ConnectionsPerPeer, FairShare, GuardLimits, InFlight
+from keyreeve_chassis.guard.admission import ConnectionsPerPeer, FairShare, GuardLimits, InFlight, Turns
 from keyreeve_chassis.guard.call import AuthContext, Call, Context
 from keyreeve_chassis.guard.peers import PeerVerifier
 from keyreeve_chassis.guard.route import Route, ServeStream, ServeUnary
@@ -85,6 +85,8 @@ class Guard:
         retry_after = timedelta(seconds=self._limits.retry_after)
         self._calls = InFlight(self._limits.calls_in_flight, retry_after)
         self._shares = FairShare("calls", self._limits.calls_in_flight, retry_after)
+        self._turns = Turns()
+        """Of reads. Changes are queued for the database; signatures are batched in rotation over the callers."""
         self._streams = InFlight(self._limits.streams_in_flight, retry_after)
         self._connections = ConnectionsPerPeer(self._limits.connections_per_peer)
         self._stopping = asyncio.Event()
@@ -183,20 +185,26 @@ class Guard:
             if method.row.forwarded and call.record is not None:
                 call.record.unread = partial(method.parse, request)
             # At the deadline the server cancels this task.
-            if (tracer := self._telemetry.tracer) is None:
-                response = await self._router.respond(method, request, call)
-            else:
-                with tracer.span(call):
-                    response = await self._router.respond(method, request, call)
-            if call.record is not None and self._trail is not None:
-                await self._trail.succeeded(call.record)
-            return response
+            if shared is None or method.mutates:
+                return await self._answer(method, request, call)
+            async with self._turns.take(shared.id.path):
+                return await self._answer(method, request, call)
         finally:
             self._calls.leave()
             if counted is not None:
                 self._connections.leave(counted, call.peer)
             if shared is not None:
                 self._shares.leave(shared.id.path)
+
+    async def _answer(self, method: Method, request: bytes, call: Call) -> bytes:
+        if (tracer := self._telemetry.tracer) is None:
+            response = await self._router.respond(method, request, call)
+        else:
+            with tracer.span(call):
+                response = await self._router.respond(method, request, call)
+        if call.record is not None and self._trail is not None:
+            await self._trail.succeeded(call.record)
+        return response
 
     def _streaming(self, method: Method, telemetry: MethodTelemetry) -> ServeStream:
         async def serve(request: bytes | AsyncIterable[bytes], context: Context) -> failures.Refusal | None:

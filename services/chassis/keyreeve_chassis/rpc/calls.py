@@ -15,6 +15,7 @@ from keyreeve_chassis.guard.failures import Refusal
 from keyreeve_chassis.guard.route import Route, ServeUnary
 from keyreeve_chassis.rpc import wire
 from keyreeve_chassis.rpc.connection import GrpcConnection
+from keyreeve_chassis.rpc.starting import Starts
 from keyreeve_chassis.rpc.stream import Stream
 
 _DEADLINE_SLACK = 0.001
@@ -135,9 +136,11 @@ class ConnectionCalls:
         *,
         flush: Callable[[], None],
         running: "set[asyncio.Task[None]]",
+        starts: Starts,
     ) -> None:
-        """Take who is on the other end, how to send what is ready, and where to note the tasks that run."""
+        """Take who is on the other end, how to send what is ready, where to note the tasks that run, and when they begin."""
         self._running = running
+        self._starts = starts
         self._guard = guard
         self.peer = peer
         self.auth = auth
@@ -233,6 +236,8 @@ class ConnectionCalls:
         self.schedule()
 
     async def _unary(self, stream: Stream, serve: ServeUnary, request: bytes, call: RunningCall) -> None:
+        if (turn := self._starts.next(stream.caller)) is not None:
+            await turn
         answer = await serve(request, call)
         if isinstance(answer, bytes):
             self.connection.respond(stream, answer)

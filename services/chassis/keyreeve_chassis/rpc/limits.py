@@ -42,7 +42,8 @@ _ANSWER_SECONDS = 0.001
 _BYTE_SECONDS = 10e-9
 """For each byte of a large request: an answer makes up for so much more reading, and a refusal costs so much for parsing."""
 _REFUSAL_SECONDS = 0.0005
-"""What a call costs beside reading that is refused for a fault of its caller, such as a bad signature."""
+"""What a call costs beside reading that is refused: for a fault of its caller, such as a bad signature, or since there are
+too many."""
 
 
 class Standing:
@@ -129,7 +130,8 @@ class Conduct:
         if code == wire.OK:
             self.standing.answered(size)
         else:
-            self.standing.spend(size * _BYTE_SECONDS, now)
+            busy = code == wire.RESOURCE_EXHAUSTED  # more calls than this caller is to have, or than there is room for
+            self.standing.spend(size * _BYTE_SECONDS + busy * _REFUSAL_SECONDS, now)
         return code not in wire.FAULTS_OF_THE_CALLER or self.standing.refused(now)
 
     def answered(self) -> None:

@@ -19,6 +19,7 @@ from keyreeve_chassis.rpc.limits import ByteBudget, Standing
 from keyreeve_chassis.rpc.sockets.binding import bind_sockets, close_sockets, peer_of
 from keyreeve_chassis.rpc.sockets.spreading import Spreading
 from keyreeve_chassis.rpc.sockets.transport import ListenerLimits, Transport
+from keyreeve_chassis.rpc.starting import Starts
 from keyreeve_chassis.tls import TlsAcceptor
 
 _BACKLOG = 512
@@ -90,6 +91,7 @@ class Listener:
         self.handshaking: dict[Transport, None] = {}
         self.running: set[asyncio.Task[None]] = set()
         """The tasks of calls, those of connections that are gone too."""
+        self.starts = Starts()
         self._standings: dict[str, Standing] = {}
         self._resting: dict[Standing, deque[Transport]] = {}
         """The connections of callers that have used up their share of reading, in the order in which they read again."""

@@ -5,7 +5,14 @@ import asyncio
 import pytest
 
 from keyreeve.audit.record import Record, tail
-from keyreeve.errors import AuditUnavailable, NotFound, PeerCertificateMissing, StoreUnavailable
+from keyreeve.errors import (
+    AccessDenied,
+    AuditUnavailable,
+    NotFound,
+    PeerCertificateMissing,
+    StoreUnavailable,
+    TooManyInFlight,
+)
 from keyreeve.identity import Caller, Role, SpiffeId
 from keyreeve_chassis.audit.recording import MOST_WAITING, Recorder
 from keyreeve_chassis.audit.trail import MOST_PEERS, CallRecord, Trail
@@ -183,6 +190,22 @@ async def test_refusals_without_an_identity_are_one_record_for_each_peer_reason_
     await trail.close()
     found = sorted((r.time, r.peer, r.calls) for r in store.records)
     assert found == [(5_000, "ipv4:192.0.2.1", 30), (5_000, "ipv4:192.0.2.2", 2), (6_000, "ipv4:192.0.2.1", 1)]
+
+
+async def test_refusals_for_load_are_one_record_for_each_caller_method_and_second():
+    store = Store()
+    trail = trail_of(store, now=lambda: 5_000)
+    for number in range(40):
+        call, record = begun(trail, peer=f"ipv4:192.0.2.1:{number}")
+        await trail.failed(record, call, TooManyInFlight("512 calls are in progress here"))
+    call, record = begun(trail)
+    await trail.failed(record, call, AccessDenied("not you"))
+    await trail.close()
+    found = sorted((r.caller, r.method, r.reason, r.peer, r.calls) for r in store.records)
+    assert found == [
+        (str(ANN), METHOD, "ACCESS_DENIED", "ipv4:192.0.2.1:5", 1),
+        (str(ANN), METHOD, "TOO_MANY_IN_FLIGHT", "ipv4:192.0.2.1", 40),
+    ]
 
 
 async def test_a_flood_from_many_addresses_fills_neither_memory_nor_disk():

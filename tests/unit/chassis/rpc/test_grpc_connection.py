@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from keyreeve_chassis.rpc import wire
 from keyreeve_chassis.rpc.calls import ConnectionCalls
 from keyreeve_chassis.rpc.limits import ByteBudget, Standing
+from keyreeve_chassis.rpc.starting import Starts
 from support.http2_peer import BIDI, CLOSED, ENGINES, LIMITS, UNARY, Http2Peer, ScriptedCalls
 
 RESET, PING, SETTINGS = 3, 6, 4
@@ -248,7 +249,7 @@ def test_the_resets_of_a_caller_count_on_all_its_connections():
 
 
 async def test_a_call_that_is_cancelled_before_its_task_has_begun_is_over():
-    calls = ConnectionCalls(ScriptedCalls(), "peer", {}, flush=lambda: None, running=set())
+    calls = ConnectionCalls(ScriptedCalls(), "peer", {}, flush=lambda: None, running=set(), starts=Starts())
     peer = Http2Peer(calls=calls)
     calls.connection = peer.connection
     peer.client.reset_stream(peer.call(UNARY, b"x" * 100_000))

@@ -16,6 +16,7 @@ from keyreeve_chassis.rpc.calls import ConnectionCalls, Routes
 from keyreeve_chassis.rpc.connection import GrpcConnection
 from keyreeve_chassis.rpc.http2.engines import Engine
 from keyreeve_chassis.rpc.limits import ByteBudget, Conduct, ConnectionLimits, Standing
+from keyreeve_chassis.rpc.starting import Starts
 from keyreeve_chassis.tls import TlsAcceptor, TlsFailed, TlsSession
 
 _WRITE_BUFFER_BYTES = 256 * 1024
@@ -61,6 +62,7 @@ class Owner(Protocol):
     of_peer: Counter[str]
     handshaking: "dict[Transport, None]"
     running: "set[asyncio.Task[None]]"
+    starts: Starts
 
     def turn(self, one: "Transport") -> None:
         """Go on with a handshake, in turn with those of other connections."""
@@ -313,7 +315,12 @@ class Transport(asyncio.Protocol):
             resets=(limits.resets_burst, limits.resets_per_second),
         )
         self._calls = ConnectionCalls(
-            self._owner.guard, self._peer, auth, flush=self.flush, running=self._owner.running
+            self._owner.guard,
+            self._peer,
+            auth,
+            flush=self.flush,
+            running=self._owner.running,
+            starts=self._owner.starts,
         )
         now = self._loop.time()
         conduct = Conduct(limits, now, self._standing)
