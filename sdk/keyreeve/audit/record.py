@@ -58,7 +58,7 @@ class Record(NamedTuple):
     results: Pairs
     """Results, such as the names of certificates."""
     calls: int
-    """Number of calls that this record counts; above 1 only for refusals of peers without an identity."""
+    """Number of calls that this record counts; above 1 only for refusals for load, and of peers without an identity."""
 
     def encode(self) -> bytes:
         """Encode the canonical bytes."""
