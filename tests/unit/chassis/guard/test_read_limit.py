@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 
-from keyreeve_chassis.guard.admission import Turns
+from keyreeve_chassis.guard.admission import ReadLimit
 
 
 class Reads:
@@ -11,12 +11,12 @@ class Reads:
 
     def __init__(self, **changes: object) -> None:
         self.now = 100.0
-        self.turns = Turns(clock=lambda: self.now, **changes)
+        self.limit = ReadLimit(clock=lambda: self.now, **changes)
         self.working: Counter[str] = Counter()
         self.go = asyncio.Event()
 
     async def read(self, caller: str) -> None:
-        async with self.turns.take(caller):
+        async with self.limit.take(caller):
             self.working[caller] += 1
             try:
                 await self.go.wait()
