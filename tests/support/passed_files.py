@@ -26,7 +26,6 @@ IDLE_SECONDS = 3.0
 """Longer than the period of any background job that comes often."""
 WARMING_CALLS = 10
 CALLS = 15
-_IDLE = 1
 
 LAYERS = (
     ("servicer", ("servicer.py", "/messages.py", "/mutation.py")),
@@ -99,7 +98,7 @@ class Recorder:
         self.client = client
         self._records = records
         self._window = window
-        self._last = _IDLE
+        self._last = 0
 
     def passed_by(self, call: Callable[[Client], object], turning_point: str) -> Passed:
         """What most of several such calls, one after the other, pass.
@@ -109,13 +108,13 @@ class Recorder:
         for _ in range(WARMING_CALLS):
             call(self.client)
         until = time.monotonic() + IDLE_SECONDS
-        self._window[0] = _IDLE
+        idle_window = self._open()
         wait_for("background jobs had their turn", lambda: time.monotonic() > until)
         self._window[0] = 0
         windows = [self._record(call) for _ in range(CALLS)]
         idle, found = set(), defaultdict(list)
         for event in self._events():
-            if event.window == _IDLE:
+            if event.window == idle_window:
                 idle.add(event[4:])
             elif event.window in windows:
                 found[event.window].append(event)
@@ -127,12 +126,16 @@ class Recorder:
             _entered_again(calls, turning_point),
         )
 
-    def _record(self, call: Callable[[Client], object]) -> int:
+    def _open(self) -> int:
         self._last += 1
         self._window[0] = self._last
+        return self._last
+
+    def _record(self, call: Callable[[Client], object]) -> int:
+        window = self._open()
         call(self.client)
         self._window[0] = 0
-        return self._last
+        return window
 
     def _events(self) -> list[Event]:
         events = []

@@ -11,6 +11,7 @@ from keyreeve_chassis.audit.leader import Leader
 from keyreeve_chassis.changes.over_ipc import ChangesHandler
 from keyreeve_chassis.changes.over_postgresql import PostgresqlChanges
 from keyreeve_chassis.changes.topics import POLL_SECONDS, Topics
+from keyreeve_chassis.database import storage
 from keyreeve_chassis.database.transactions import Database
 from support.running_ca import RunningCa, document, running, unique
 from support.waiting import wait_for
@@ -112,9 +113,7 @@ def test_where_nothing_tells_of_changes_every_process_polls(
 
     if kind == "sqlite":
         monkeypatch.setattr(ChangesHandler, "__call__", tell_nothing)
-    monkeypatch.setattr(
-        coordinator, "PostgresqlChanges", lambda t, database, _: PostgresqlChanges(t, database, NOWHERE)
-    )
+    monkeypatch.setattr(storage, "PostgresqlChanges", lambda t, database, _: PostgresqlChanges(t, database, NOWHERE))
     transactions = Transactions(monkeypatch)
     with running(kind, request) as ca:
         polling = topics[-2:] if kind == "sqlite" else topics[-3:]

@@ -15,8 +15,10 @@ from keyreeve import errors
 from keyreeve.ca.v1 import certificate_service_pb2 as pb
 from keyreeve.cli.certificates import renewing
 from keyreeve.keys import KeyType, Name, load_key, make_csr, make_key
+from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
 from support.command_line import Run
 from support.fake_ca_server import FakeCa
+from support.sdk_calls import OPERATION
 
 
 def test_issue_makes_a_private_key_and_a_certificate_with_its_chain_leaf_first(
@@ -302,3 +304,11 @@ def _assert_pair(folder: Path) -> None:
 
 def _spki(csr: bytes) -> Any:
     return x509.load_der_x509_csr(csr).public_key().public_numbers()  # type: ignore[union-attr]
+
+
+def test_a_list_that_is_cut_says_so(fake: FakeCa, run: Run) -> None:
+    fake.answer("ListOperations", operation_pb.ListOperationsResponse(operations=[OPERATION] * 3))
+    cut = run("operation", "list", "--limit", "2", "-q")
+    assert len(cut.out.split()) == 2
+    assert "only the newest 2" in cut.err
+    assert run("operation", "list", "--limit", "3").err == ""

@@ -29,7 +29,6 @@ from keyreeve.ca.v1 import certificate_service_pb2 as pb
 from keyreeve.cli.calling import read_past
 from keyreeve.cli.certificates.serial_numbers import read_serials
 from keyreeve.keys import make_csr
-from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
 from keyreeve.values import Name
 from support.command_line import Run
 from support.der_writer import bit_string, integer, oid, sequence, tlv
@@ -254,14 +253,6 @@ def test_spans_that_match_nothing_say_so_and_impossible_ones_are_refused(fake: F
     calls = len(fake.received)
     assert run("audit", "list", "--since", "1h", "--until", "2h").code == 2
     assert len(fake.received) == calls
-
-
-def test_a_list_that_is_cut_says_so(fake: FakeCa, run: Run) -> None:
-    fake.answer("ListOperations", operation_pb.ListOperationsResponse(operations=[OPERATION] * 3))
-    cut = run("operation", "list", "--limit", "2", "-q")
-    assert len(cut.out.split()) == 2
-    assert "only the newest 2" in cut.err
-    assert run("operation", "list", "--limit", "3").err == ""
 
 
 def test_conditions_of_the_ledger_are_refused_beside_a_serial_number(fake: FakeCa, run: Run) -> None:

@@ -7,8 +7,8 @@ from keyreeve.values import AuthorityState
 from keyreeve_ca.halt.service import HaltState
 from keyreeve_ca.store.sql import CaStore
 from keyreeve_chassis.database.binding import DatabaseBinding
-from keyreeve_chassis.database.findings import key_finding, trust_table_finding
 from keyreeve_chassis.keys.ports import KeyStore
+from keyreeve_chassis.local_admin.database_findings import key_finding, trust_table_finding
 from keyreeve_chassis.local_admin.findings import Finding
 from keyreeve_chassis.trust_tables.seals import Seals
 

@@ -22,8 +22,8 @@ from keyreeve_chassis.audit.sinks import NEWEST, Feeder, FileSink, Sink, SinkFai
 from keyreeve_chassis.changes.topics import Topics
 from keyreeve_chassis.processes.ipc import Client
 from keyreeve_chassis.processes.ipc import Connection as IpcConnection
-from keyreeve_chassis.processes.standard_output import service_output
 from keyreeve_chassis.settings.sections import DatabaseServerSettings
+from keyreeve_chassis.standard_output import service_output
 from keyreeve_chassis.telemetry.current_values import CurrentValues
 
 SINK_PROBLEMS = "sink_problems"

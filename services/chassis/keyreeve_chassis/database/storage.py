@@ -26,7 +26,6 @@ from keyreeve_chassis.changes.over_postgresql import PostgresqlChanges
 from keyreeve_chassis.changes.topics import Topics
 from keyreeve_chassis.database.binding import BindingFile, BoundState, DatabaseBinding, Recalled
 from keyreeve_chassis.database.engine import sqlite_release
-from keyreeve_chassis.database.findings import key_finding, trust_table_finding
 from keyreeve_chassis.database.opening import (
     direct_engine,
     first_start_lock,
@@ -54,6 +53,7 @@ from keyreeve_chassis.keys.opening import open_key_store
 from keyreeve_chassis.keys.ports import KeyStore, make_check_value, sealed_from_start, verify_check_value
 from keyreeve_chassis.leases.leadership import Leadership
 from keyreeve_chassis.local_admin.client import RECOVER_TRUST_TABLES
+from keyreeve_chassis.local_admin.database_findings import key_finding, trust_table_finding
 from keyreeve_chassis.local_admin.findings import Finding, look_at_files
 from keyreeve_chassis.local_admin.socket import RecordedHandlers
 from keyreeve_chassis.local_admin.transport import look_at_transport

@@ -9,6 +9,7 @@ import asyncio
 import errno
 import re
 from collections.abc import Sequence
+from datetime import timedelta
 
 import structlog
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -21,6 +22,7 @@ from keyreeve.errors import (
     InternalError,
     InvalidArgument,
     KeyreeveError,
+    ServiceStopping,
     StoreUnavailable,
     Violation,
 )
@@ -68,6 +70,11 @@ def translate(failure: BaseException, call: Call) -> KeyreeveError:
 def deadline_passed(call: Call) -> DeadlinePassed:
     """The error of a call whose deadline has passed."""
     return DeadlinePassed(f"the deadline of {call.method} passed before it was done")
+
+
+def service_stopping() -> ServiceStopping:
+    """The error of a call that comes while the service stops."""
+    return ServiceStopping("the service is stopping", retry_after=timedelta(milliseconds=100))
 
 
 def is_cancelled_by_caller() -> bool:

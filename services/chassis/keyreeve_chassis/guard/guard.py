@@ -25,7 +25,6 @@ from keyreeve.errors import (
     FieldInvalid,
     KeyreeveError,
     MethodUnknown,
-    ServiceStopping,
     TicketRefused,
 )
 from keyreeve.identity import SERVICE_ROLES, Caller
@@ -34,7 +33,7 @@ from keyreeve_chassis.audit.trail import CallRecord, Trail
 from keyreeve_chassis.guard import failures
 from keyreeve_chassis.guard.access import AccessRule
 from keyreeve_chassis.guard.admission import ConnectionsPerPeer, FairShare, GuardLimits, InFlight, ReadLimit
-from keyreeve_chassis.guard.call import AuthContext, Call, Context
+from keyreeve_chassis.guard.call import AuthContext, Call, Context, let_go
 from keyreeve_chassis.guard.peers import PeerVerifier
 from keyreeve_chassis.guard.route import Route, ServeStream, ServeUnary
 from keyreeve_chassis.guard.router import Kind, Method, Router, check_access
@@ -160,7 +159,7 @@ class Guard:
                 if refusal is None:
                     raise
                 return refusal
-            _let_go(call)
+            let_go(call)
             telemetry.succeed(call, time.perf_counter() - began)
             return response
 
@@ -219,7 +218,7 @@ class Guard:
                 if refusal is None:
                     raise
                 return refusal
-            _let_go(call)
+            let_go(call)
             telemetry.succeed(call, time.perf_counter() - began)
             return None
 
@@ -303,7 +302,7 @@ class Guard:
                 if work.done():
                     return work.result()
                 if stopping.done():
-                    raise _stopping_error()
+                    raise failures.service_stopping()
                 if call.caller is None:
                     continue
                 try:
@@ -383,7 +382,7 @@ class Guard:
 
     def _refuse_when_stopping(self) -> None:
         if self._stopping.is_set():
-            raise _stopping_error()
+            raise failures.service_stopping()
 
     def _refuse_when_too_large(self, method: Method, request: bytes) -> None:
         if len(request) > (most := self._most_bytes(method)):
@@ -410,7 +409,7 @@ class Guard:
                 await self._trail.failed(call.record, call, error)
             except AuditUnavailable as lost:
                 error = lost
-        _let_go(call)
+        let_go(call)
         telemetry.fail(call, error, seconds)
         return failures.trailers(error, call)
 
@@ -442,16 +441,3 @@ class Guard:
 
 def _call(method: str, context: Context) -> Call:
     return Call(method, peer=context.peer, metadata=context.metadata)
-
-
-def _let_go(call: Call) -> None:
-    """Break the reference cycle of a call that is over and its record.
-
-    Otherwise the garbage collector frees both and what they hold: 30 MB more in each worker under batches of 100. A canceled
-    call keeps its record, which its commit may still need.
-    """
-    call.record = None
-
-
-def _stopping_error() -> ServiceStopping:
-    return ServiceStopping("the service is stopping", retry_after=timedelta(milliseconds=100))

@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from keyreeve_chassis.processes.standard_output import keep_service_output
+from keyreeve_chassis.standard_output import keep_service_output
 
 NAME = "fork_server"
 READY = b"ready"

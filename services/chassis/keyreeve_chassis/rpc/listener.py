@@ -13,13 +13,12 @@ from typing import Final
 
 import structlog
 
-from keyreeve_chassis.rpc.calls import Routes
+from keyreeve_chassis.rpc.calls import Routes, Starts
 from keyreeve_chassis.rpc.http2.engines import Engine, usable_engine
 from keyreeve_chassis.rpc.limits import ByteBudget, Standing
 from keyreeve_chassis.rpc.sockets.binding import bind_sockets, close_sockets, peer_of
 from keyreeve_chassis.rpc.sockets.spreading import Spreading
 from keyreeve_chassis.rpc.sockets.transport import ListenerLimits, Transport
-from keyreeve_chassis.rpc.starting import Starts
 from keyreeve_chassis.tls import TlsAcceptor
 
 _BACKLOG = 512

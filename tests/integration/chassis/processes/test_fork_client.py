@@ -22,7 +22,7 @@ PROGRAM = """
 import json, os, random, signal, sys, threading
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from keyreeve_chassis.processes import fork_server
-from keyreeve_chassis.processes.standard_output import service_output
+from keyreeve_chassis.standard_output import service_output
 
 ed25519.Ed25519PrivateKey.generate()  # whatever OpenSSL keeps for randomness is there before the fork
 held = open(__file__)

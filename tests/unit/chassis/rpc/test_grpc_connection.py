@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyreeve_chassis.rpc import wire
-from keyreeve_chassis.rpc.calls import ConnectionCalls
+from keyreeve_chassis.rpc.calls import ConnectionCalls, Starts
 from keyreeve_chassis.rpc.limits import ByteBudget, Standing
-from keyreeve_chassis.rpc.starting import Starts
 from support.http2_peer import BIDI, CLOSED, ENGINES, LIMITS, UNARY, Http2Peer, ScriptedCalls
 
 RESET, PING, SETTINGS = 3, 6, 4

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from keyreeve_chassis.rpc.starting import Starts
+from keyreeve_chassis.rpc.calls import Starts
 
 
 async def begin(starts: Starts, caller: str, begun: list[str]) -> None:

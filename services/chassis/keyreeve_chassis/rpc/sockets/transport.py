@@ -12,11 +12,10 @@ import structlog
 
 from keyreeve_chassis.guard.admission import address_of
 from keyreeve_chassis.guard.call import AuthContext
-from keyreeve_chassis.rpc.calls import ConnectionCalls, Routes
+from keyreeve_chassis.rpc.calls import ConnectionCalls, Routes, Starts
 from keyreeve_chassis.rpc.connection import GrpcConnection
 from keyreeve_chassis.rpc.http2.engines import Engine
 from keyreeve_chassis.rpc.limits import ByteBudget, Conduct, ConnectionLimits, Standing
-from keyreeve_chassis.rpc.starting import Starts
 from keyreeve_chassis.tls import TlsAcceptor, TlsFailed, TlsSession
 
 _WRITE_BUFFER_BYTES = 256 * 1024
