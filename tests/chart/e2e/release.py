@@ -80,10 +80,11 @@ class Release:
             testing = beside.submit(self.test)
             toolbox = self.toolbox
             toolbox.start()
-            servers = [f"{RELEASE}-member-1.{self.namespace.name}"]
             if self.production:
                 servers = toolbox.join_agents()
                 toolbox.put_and_resolve()
+            else:
+                servers = [toolbox.make_array()]
             testing.result()
             toolbox.use_gateway(servers)
         self.lose_bundle()

@@ -95,6 +95,12 @@ class Toolbox:
         say("two agents have joined to one array")
         return names
 
+    def make_array(self) -> str:
+        """Put a server without an agent into the roll, alone in its array, and return its name."""
+        name = f"{MEMBERS[0]}.members.test"
+        self.keyreeve("array", "create", name, "--address", f"{name}:{PEER_PORT}", "--release", "5.40.908")
+        return name
+
     def put_and_resolve(self) -> None:
         """Put a password into the vault, resolve it, and read it."""
         launch = (
