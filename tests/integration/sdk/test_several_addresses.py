@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,13 @@ def test_a_name_that_moves_to_another_address_is_followed(
         after = instances.start("after", host="127.0.0.2", port=port)
         where = "127.0.0.2"
         before.stop()
-        call_until(client, lambda: bool(after.calls))
+
+        def is_followed() -> bool:
+            with suppress(ServiceUnreachable):  # until the name has been looked up again
+                get(client)
+            return bool(after.calls)
+
+        wait_for("calls go where the name leads", is_followed)
         assert get(client).name == "operations/after"
 
 
