@@ -34,7 +34,7 @@ _NAMED = {
     b"SSH2 PUBLIC KEY": "an SSH public key",
     b"PGP PUBLIC KEY BLOCK": "a PGP public key",
 }
-_PRIVATE_KEY = "a private key, which must never be sent: make a request with it (`openssl req -new -key FILE`)"
+_PRIVATE_KEY = "a private key, which must never be sent: make a request with it (in PEM: `openssl req -new -key FILE`)"
 _SHAPES = (
     (b"\x06\xa0", b"", "a PKCS #7 file with certificates"),
     (b"\x30\x04", b"", _PRIVATE_KEY),  # encrypted PKCS #8

@@ -112,7 +112,7 @@ class FairShare:
             del self._of[caller]
 
 
-class ReadLimit:
+class ConcurrentReads:
     """Lets few reads of a caller be worked on at once while others call, so that theirs do not come behind hundreds of its own.
 
     The threads that read take what they are given in the order of its arrival.

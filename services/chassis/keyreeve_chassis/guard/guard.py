@@ -32,7 +32,7 @@ from keyreeve.ticket_key import TICKET_KEY
 from keyreeve_chassis.audit.trail import CallRecord, Trail
 from keyreeve_chassis.guard import failures
 from keyreeve_chassis.guard.access import AccessRule
-from keyreeve_chassis.guard.admission import ConnectionsPerPeer, FairShare, GuardLimits, InFlight, ReadLimit
+from keyreeve_chassis.guard.admission import ConcurrentReads, ConnectionsPerPeer, FairShare, GuardLimits, InFlight
 from keyreeve_chassis.guard.call import AuthContext, Call, Context, let_go
 from keyreeve_chassis.guard.peers import PeerVerifier
 from keyreeve_chassis.guard.route import Route, ServeStream, ServeUnary
@@ -84,8 +84,8 @@ class Guard:
         retry_after = timedelta(seconds=self._limits.retry_after)
         self._calls = InFlight(self._limits.calls_in_flight, retry_after)
         self._shares = FairShare("calls", self._limits.calls_in_flight, retry_after)
-        self._read_limit = ReadLimit()
-        """Of reads. Changes are queued for the database; signatures are batched in rotation over the callers."""
+        self._concurrent_reads = ConcurrentReads()
+        """Changes are not limited like this: the database queues them, and signatures are batched in rotation over the callers."""
         self._streams = InFlight(self._limits.streams_in_flight, retry_after)
         self._connections = ConnectionsPerPeer(self._limits.connections_per_peer)
         self._stopping = asyncio.Event()
@@ -186,7 +186,7 @@ class Guard:
             # At the deadline the server cancels this task.
             if shared is None or method.mutates:
                 return await self._answer(method, request, call)
-            async with self._read_limit.take(shared.id.path):
+            async with self._concurrent_reads.take(shared.id.path):
                 return await self._answer(method, request, call)
         finally:
             self._calls.leave()

@@ -116,7 +116,7 @@ class _Refused:
 
 
 class PeerVerifier:
-    """ReadLimit the PEM of a client certificate into a `Caller`. Cheap for certificates seen before."""
+    """Turns the PEM of a client certificate into a `Caller`. Cheap for certificates seen before."""
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 
-from keyreeve_chassis.guard.admission import ReadLimit
+from keyreeve_chassis.guard.admission import ConcurrentReads
 
 
 class Reads:
@@ -11,7 +11,7 @@ class Reads:
 
     def __init__(self, **changes: object) -> None:
         self.now = 100.0
-        self.limit = ReadLimit(clock=lambda: self.now, **changes)
+        self.limit = ConcurrentReads(clock=lambda: self.now, **changes)
         self.working: Counter[str] = Counter()
         self.go = asyncio.Event()
 
